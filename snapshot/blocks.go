@@ -15,6 +15,8 @@ import (
 
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
+
+	"github.com/volary/volary/snapshot/dagcbor"
 )
 
 var (
@@ -26,7 +28,7 @@ var (
 	// ErrDamaged says that stored bytes do not match their CID.
 	ErrDamaged = errors.New("block damaged")
 	// ErrFormat says that bytes are not of the format they claim, or not in its canonical form.
-	ErrFormat = errors.New("malformed")
+	ErrFormat = dagcbor.ErrFormat
 )
 
 // MaxBlockSize is the largest block in bytes that is written, read or accepted from outside: the limit that

@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/fxamacker/cbor/v2"
 	blocks "github.com/ipfs/go-block-format"
@@ -147,4 +148,17 @@ func (l *Link) UnmarshalCBOR(data []byte) error {
 	}
 	*l = Link{c}
 	return nil
+}
+
+// HasKind reports whether data is a map whose "kind" begins with prefix. It looks no further: the rest may be
+// of a format that is not known here.
+func HasKind(data []byte, prefix string) bool {
+	if len(data) > MaxSize {
+		return false
+	}
+	var w struct {
+		Kind string `cbor:"kind"`
+	}
+	lenient, err := cbor.DecOptions{MaxNestedLevels: 64, IndefLength: cbor.IndefLengthForbidden}.DecMode()
+	return err == nil && lenient.Unmarshal(data, &w) == nil && strings.HasPrefix(w.Kind, prefix)
 }

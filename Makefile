@@ -1,0 +1,72 @@
+# The first target lists the others; each says what it does after its ##.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+GO ?= go
+PREFIX ?= /usr/local
+DESTDIR ?=
+FUZZTIME ?= 30s
+TESTFLAGS ?=
+BENCHFLAGS ?=
+
+# What the tests run is found by name: the tools first, then the administrator's commands, which a user's PATH lacks.
+export PATH := $(CURDIR)/.cache/bin:$(PATH):/usr/sbin:/sbin
+
+# The version comes from git, by way of the build info that the go command embeds. Set on the command line it wins
+# over a GOFLAGS that turns it off; outside of a repository there is nothing to embed.
+VCS := $(shell git rev-parse --is-inside-work-tree >/dev/null 2>&1 && echo true || echo false)
+
+.PHONY: help build demo test test-unit test-long lint fuzz bench install tools deps clean needs-root
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/volary
+	$(GO) build -buildvcs=$(VCS) -o bin/volary ./cmd/volary
+
+demo: build ## snapshot, restore and compare a real directory
+	hack/demo.sh
+
+test: needs-root deps tools lint build ## everything but what is long: real kernel, real ipfs (as root)
+	$(GO) run ./hack/gotest -race -count=1 -timeout=20m -tags=real $(TESTFLAGS) ./...
+
+test-unit: ## what needs neither root nor tools
+	$(GO) run ./hack/gotest -race $(TESTFLAGS) ./...
+
+test-long: needs-root deps tools build ## the long tests; results dated into docs/results
+	$(GO) run ./hack/gotest -report=docs/results -count=1 -timeout=6h -tags=real,long -run='^TestLong' $(TESTFLAGS) ./...
+
+lint: ## gofmt, go vet and staticcheck, all build tags
+	@hack/tools.sh staticcheck
+	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -l); \
+	if [ -n "$$unformatted" ]; then echo "gofmt these:" $$unformatted >&2; exit 1; fi
+	$(GO) vet -tags=real,long ./...
+	.cache/bin/staticcheck -tags=real,long ./...
+
+fuzz: ## every fuzz target for FUZZTIME (30s) each; corpora kept in testdata/fuzz
+	GO=$(GO) hack/fuzz.sh $(FUZZTIME)
+
+bench: build ## compare with ipfs, restic and kopia into bench/RESULTS.md (about 20 minutes)
+	@hack/tools.sh ipfs restic kopia
+	$(GO) run ./bench -out bench/RESULTS.md $(BENCHFLAGS)
+
+install: build ## install the binary and its completions below DESTDIR PREFIX
+	install -D -m 0755 bin/volary $(DESTDIR)$(PREFIX)/bin/volary
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+	bin/volary completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/volary
+	bin/volary completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_volary
+
+tools: ## build the pinned tools that tests need into .cache/bin
+	@GO=$(GO) hack/tools.sh ipfs staticcheck
+
+deps: ## install the Debian packages that tests need
+	@hack/deps.sh
+
+clean: ## remove what was built here
+	rm -rf bin .cache
+
+needs-root:
+	@[ "$$(id -u)" = 0 ] || { echo "this target mounts file systems and changes owners: run it as root" \
+		"(make test-unit needs no rights)" >&2; exit 1; }

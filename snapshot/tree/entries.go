@@ -1,0 +1,175 @@
+package tree
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"iter"
+	"strings"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/meta"
+	"github.com/volary/volary/snapshot/unixfs"
+)
+
+// Lookup returns the entry at a slash path relative to the root; the empty path and "/" are the root. Where
+// there is none the error is an [fs.PathError] that wraps [fs.ErrNotExist]. Symlinks are not followed.
+func (s *Snapshot) Lookup(ctx context.Context, path string) (Entry, error) {
+	clean, err := cleanPath(path)
+	if err != nil {
+		return Entry{}, err
+	}
+	e := s.root
+	for name := range strings.SplitSeq(clean, "/") {
+		if clean == "" {
+			break
+		}
+		found := false
+		if e.IsDir() {
+			if e, found, err = s.find(ctx, e, name); err != nil {
+				return Entry{}, fmt.Errorf("look up %q: %w", path, err)
+			}
+		}
+		if !found {
+			return Entry{}, &fs.PathError{Op: "look up", Path: path, Err: fs.ErrNotExist}
+		}
+	}
+	return e, nil
+}
+
+// cleanPath drops empty components. A path with a name that no directory can hold does not exist.
+func cleanPath(path string) (string, error) {
+	var names []string
+	for name := range strings.SplitSeq(path, "/") {
+		if name == "" {
+			continue
+		}
+		if meta.CheckName(name) != nil {
+			return "", &fs.PathError{Op: "look up", Path: path, Err: fs.ErrNotExist}
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, "/"), nil
+}
+
+// find looks up one name, without reading the rest of a large directory.
+func (s *Snapshot) find(ctx context.Context, dir Entry, name string) (Entry, bool, error) {
+	row, described, err := meta.Find(ctx, s.blocks, dir.Entries, name)
+	if err != nil {
+		return Entry{}, false, err
+	}
+	child, found, err := unixfs.Find(ctx, s.blocks, dir.CID, name)
+	if err != nil {
+		return Entry{}, false, err
+	}
+	if !found {
+		return fromRow(row), described && !row.Type.InTree(), nil
+	}
+	e, err := s.fromChild(ctx, child)
+	if described {
+		e.describe(row.Attr)
+	}
+	return e, true, err
+}
+
+// Entries yields the entries of a directory in byte order of their names. The directory is listed once.
+func (s *Snapshot) Entries(ctx context.Context, dir Entry) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		if err := s.entries(ctx, dir, func(e Entry) bool { return yield(e, nil) }); err != nil {
+			yield(Entry{}, fmt.Errorf("list directory %s: %w", dir.CID, err))
+		}
+	}
+}
+
+// entries calls emit for each entry until it returns false.
+func (s *Snapshot) entries(ctx context.Context, dir Entry, emit func(Entry) bool) error {
+	if !dir.IsDir() {
+		return fmt.Errorf("%s is not a directory: %w", dir.Type, snapshot.ErrFormat)
+	}
+	children, err := unixfs.List(ctx, s.blocks, dir.CID)
+	if err != nil {
+		return err
+	}
+	for row, err := range meta.Rows(ctx, s.blocks, dir.Entries) {
+		if err != nil {
+			return err
+		}
+		inTree := false
+		for ; len(children) > 0 && children[0].Name <= row.Name; children = children[1:] {
+			e, err := s.fromChild(ctx, children[0])
+			if err != nil {
+				return err
+			}
+			if e.Name == row.Name {
+				inTree = true
+				e.describe(row.Attr)
+			}
+			if !emit(e) {
+				return nil
+			}
+		}
+		if !inTree && !row.Type.InTree() && !emit(fromRow(row)) {
+			return nil
+		}
+	}
+	for _, c := range children {
+		e, err := s.fromChild(ctx, c)
+		if err != nil {
+			return err
+		}
+		if !emit(e) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// fromRow is an entry that only the sidecar holds.
+func fromRow(row meta.Row) Entry { return Entry{Name: row.Name, Attr: row.Attr, HasMeta: true} }
+
+// describe gives an entry of the tree the attributes of its row. A row of another type than the tree's
+// describes something that is not there.
+func (e *Entry) describe(a meta.Attr) {
+	if a.Type == e.Type {
+		e.Attr, e.HasMeta = a, true
+	}
+}
+
+// fromChild is an entry of the tree with default attributes. A raw block is a file whatever is in it, so it
+// is not read.
+func (s *Snapshot) fromChild(ctx context.Context, c unixfs.Child) (Entry, error) {
+	if c.CID.Prefix().Codec != cid.Raw {
+		return s.stat(ctx, c.Name, c.CID)
+	}
+	if c.Tsize > snapshot.MaxBlockSize {
+		return Entry{}, fmt.Errorf("file %q of one block says it has %d bytes: %w", c.Name, c.Tsize, snapshot.ErrFormat)
+	}
+	return Entry{Name: c.Name, Attr: meta.Attr{Type: meta.File, Mode: DefaultFileMode}, CID: c.CID, Size: c.Tsize}, nil
+}
+
+// stat reads the root block of an entry of the tree.
+func (s *Snapshot) stat(ctx context.Context, name string, c cid.Cid) (Entry, error) {
+	if codec := c.Prefix().Codec; codec != cid.Raw && codec != cid.DagProtobuf {
+		return Entry{}, fmt.Errorf("entry %q is %s, of codec %#x: %w", name, c, codec, snapshot.ErrFormat)
+	}
+	blk, err := s.blocks.Get(ctx, c)
+	if err != nil {
+		return Entry{}, fmt.Errorf("entry %q: %w", name, err)
+	}
+	node, err := unixfs.Stat(blk)
+	if err != nil {
+		return Entry{}, fmt.Errorf("entry %q: %w", name, err)
+	}
+	e := Entry{Name: name, CID: c, Size: node.Size, Target: node.Target}
+	switch node.Kind {
+	case unixfs.Dir:
+		e.Attr = meta.Attr{Type: meta.Dir, Mode: DefaultDirMode}
+	case unixfs.Symlink:
+		e.Attr = meta.Attr{Type: meta.Symlink, Mode: DefaultSymlinkMode}
+	default:
+		e.Attr = meta.Attr{Type: meta.File, Mode: DefaultFileMode}
+	}
+	return e, nil
+}

@@ -144,11 +144,7 @@ const maxInlineXattrs = 1024
 // SpillXattrs moves xattrs that are too many for a row into a node of their own. It is to be called on every
 // attribute before it is given to [WriteDir] or [WriteRoot].
 func SpillXattrs(ctx context.Context, b Putter, a *Attr) error {
-	size := 0
-	for _, x := range a.Xattrs {
-		size += len(x.Name) + len(x.Value)
-	}
-	if size <= maxInlineXattrs {
+	if xattrSize(a.Xattrs) <= maxInlineXattrs {
 		return nil
 	}
 	if err := checkXattrs(a.Xattrs); err != nil {
@@ -172,7 +168,11 @@ func ReadXattrs(ctx context.Context, b Getter, a Attr) ([]Xattr, error) {
 		return nil, err
 	}
 	xs := xattrsFromWire(w.Xattrs)
-	if err := checkXattrs(xs); err != nil {
+	err := checkXattrs(xs)
+	if err == nil && xattrSize(xs) <= maxInlineXattrs {
+		err = fmt.Errorf("few enough for the row: %w", snapshot.ErrFormat)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("decode xattrs %s: %w", a.XattrsAt, err)
 	}
 	return xs, nil

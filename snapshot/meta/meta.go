@@ -126,11 +126,21 @@ func (a Attr) check() error {
 		bad = "count and link of the entries disagree"
 	case len(a.Xattrs) > 0 && a.XattrsAt.Defined():
 		bad = "xattrs both in the row and outside"
+	case xattrSize(a.Xattrs) > maxInlineXattrs:
+		bad = "too many xattrs for a row"
 	}
 	if bad != "" {
 		return fmt.Errorf("%s: %w", bad, snapshot.ErrFormat)
 	}
 	return checkXattrs(a.Xattrs)
+}
+
+func xattrSize(xs []Xattr) int {
+	n := 0
+	for _, x := range xs {
+		n += len(x.Name) + len(x.Value)
+	}
+	return n
 }
 
 func checkXattrs(xs []Xattr) error {

@@ -150,8 +150,12 @@ func decodeRows(blk blocks.Block) ([]dagcbor.Raw, error) {
 	if err := dagcbor.Decode(blk, &w); err != nil {
 		return nil, err
 	}
-	if len(w.Rows) == 0 {
-		return nil, fmt.Errorf("decode %s: a node without rows: %w", blk.Cid(), snapshot.ErrFormat)
+	n := 0
+	for _, raw := range w.Rows {
+		n += len(raw)
+	}
+	if n == 0 || n > MaxRun {
+		return nil, fmt.Errorf("decode %s: rows of %d bytes in one node: %w", blk.Cid(), n, snapshot.ErrFormat)
 	}
 	return w.Rows, nil
 }
@@ -161,8 +165,8 @@ func decodeIndex(blk blocks.Block) ([]wireRun, error) {
 	if err := dagcbor.Decode(blk, &w); err != nil {
 		return nil, err
 	}
-	if len(w.Runs) == 0 {
-		return nil, fmt.Errorf("decode %s: an index without runs: %w", blk.Cid(), snapshot.ErrFormat)
+	if len(w.Runs) < 2 {
+		return nil, fmt.Errorf("decode %s: an index of fewer than two runs: %w", blk.Cid(), snapshot.ErrFormat)
 	}
 	for i, r := range w.Runs {
 		if !r.Rows.Defined() || r.Total == 0 || i > 0 && w.Runs[i-1].First >= r.First {

@@ -1,0 +1,110 @@
+// Command bench compares volary with its peers on one machine: ipfs (offline and with a daemon), restic and kopia.
+//
+//	go run ./bench [-run REGEXP] [-rounds 3] [-out bench/RESULTS.md] [-dir DIR] [-quick]
+//
+// Start with plan.run, which is the order of things: in each round, on each input, each contender gets a fresh
+// repository and does the same steps. What is measured, and what for fairness is not, is at [meter.Run].
+// It guarantees that a contender whose restore is wrong has no figures, and that nothing it made stays behind.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) (err error) {
+	var (
+		only   = flag.String("run", ".", "regular `expression` over INPUT/CONTENDER, such as a/volary")
+		rounds = flag.Int("rounds", 3, "how often everything is measured; medians are reported")
+		out    = flag.String("out", "", "`file` for the report; standard output if empty")
+		dir    = flag.String("dir", filepath.Join(".cache", "bench"), "`directory` to work in; wants 12 GB of the disk to be measured")
+		quick  = flag.Bool("quick", false, "small inputs, one round: tries the benchmark, measures nothing")
+	)
+	flag.Parse()
+	if flag.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	}
+	match, err := regexp.Compile(*only)
+	if err != nil {
+		return fmt.Errorf("-run: %w", err)
+	}
+	sizes := fullSizes
+	if *quick {
+		sizes, *rounds = quickSizes, 1
+	}
+	if *rounds < 1 {
+		return errors.New("-rounds: at least one")
+	}
+	if err := os.MkdirAll(*dir, 0o755); err != nil {
+		return fmt.Errorf("make the working directory: %w", err)
+	}
+	work, err := os.MkdirTemp(*dir, "run-")
+	if err != nil {
+		return fmt.Errorf("make the working directory: %w", err)
+	}
+	if work, err = filepath.Abs(work); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, removeAll(work)) }()
+	m, err := newMeter(work)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+
+	t, err := findTools(ctx)
+	if err != nil {
+		return err
+	}
+	p := plan{work: work, meter: m, sizes: sizes, rounds: *rounds, match: match, contenders: t.contenders(m)}
+	start := time.Now()
+	res, err := p.run(ctx)
+	if err != nil {
+		return err
+	}
+	facts, err := machineFacts(ctx, work, t)
+	if err != nil {
+		return err
+	}
+	rep := report{facts: facts, results: res, took: time.Since(start), rounds: *rounds, quick: *quick}
+	return writeReport(*out, rep)
+}
+
+// writeReport writes to a file in one step, or to standard output if path is empty.
+func writeReport(path string, r report) error {
+	if path == "" {
+		return r.write(os.Stdout)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".results-")
+	if err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	defer os.Remove(f.Name())
+	if err := errors.Join(r.write(io.MultiWriter(f, os.Stdout)), f.Chmod(0o644), f.Close()); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// progress tells the person who waits.
+func progress(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05 ")+format+"\n", args...)
+}

@@ -1,0 +1,304 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// compactShare is the part of a pack, one in so many bytes, that must be dead for its live rest to be copied.
+const compactShare = 5
+
+// Compact gives back the space of packs whose blocks are dead for a good part: it copies what lives into a new
+// pack and deletes the old one. Readers go on meanwhile.
+func (sw *Sweep) Compact(ctx context.Context) error {
+	s := sw.s
+	wanting, err := s.sparse(ctx)
+	if err != nil {
+		return err
+	}
+	if id, ok := s.leaveActive(wanting); ok {
+		// Blocks may have been put into it since it was looked at.
+		if wanting, err = s.sparse(ctx); err != nil {
+			return err
+		}
+		s.log.Debug("left a pack to compact it", "pack", id)
+	}
+	m := &mover{s: s}
+	defer m.close()
+	for _, p := range wanting {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		freed, err := m.move(ctx, p)
+		if err != nil {
+			return fmt.Errorf("compact %s: %w", s.packPath(p.id), err)
+		}
+		sw.freed += freed
+	}
+	return nil
+}
+
+// A packUse is a pack nobody writes to any more, and the bytes in it that live.
+type packUse struct {
+	id         uint32
+	size, live int64
+	active     bool // except for this one
+}
+
+// sparse returns the packs that are worth compacting, the emptiest first: they give most space for the least
+// copying, and need the least to begin with.
+func (s *Store) sparse(ctx context.Context) ([]packUse, error) {
+	s.mu.RLock()
+	bound, active := s.nextPack, s.active
+	busy := make(map[uint32]bool)
+	for id, p := range s.packs {
+		busy[id] = p.inflight > 0
+	}
+	s.mu.RUnlock()
+	// What is below bound and not busy gets no more blocks, and the flush puts those it has into the index.
+	if err := s.Sync(ctx); err != nil {
+		return nil, err
+	}
+	files, err := s.listPacks()
+	if err != nil {
+		return nil, err
+	}
+	live := make(map[uint32]int64)
+	err = s.entries(ctx, func(hash string, e entry) error {
+		live[e.pack] += int64(e.size) + int64(len(hash)) + frameHeader
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var list []packUse
+	for id, size := range files {
+		if id < bound && !busy[id] && size-live[id] > size/compactShare {
+			list = append(list, packUse{id, size, live[id], active != nil && active.id == id})
+		}
+	}
+	slices.SortFunc(list, func(a, b packUse) int { return cmp.Compare(a.live, b.live) })
+	return list, nil
+}
+
+// leaveActive ends the pack that is written to if it is among those to be compacted and nobody writes at this
+// moment. Whether it does or not, none of list is written to after it has returned.
+func (s *Store) leaveActive(list []packUse) (uint32, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, u := range list {
+		if u.active && s.active != nil && s.active.id == u.id && s.active.inflight == 0 {
+			s.active = nil
+			return u.id, true
+		}
+	}
+	return 0, false
+}
+
+// A mover copies the live frames of packs into packs of its own.
+type mover struct {
+	s    *Store
+	to   *os.File
+	id   uint32
+	tail int64
+	buf  []byte // frames to be written at tail-len(buf)
+}
+
+// A moved is a block with a copy.
+type moved struct {
+	hash     string
+	from, to int64
+}
+
+func (m *mover) close() {
+	if m.to != nil {
+		m.to.Close()
+	}
+}
+
+// move brings a pack's live blocks elsewhere and deletes it, or leaves it as it is if that cannot be done.
+func (m *mover) move(ctx context.Context, u packUse) (freed int64, err error) {
+	if u.active {
+		return 0, nil
+	}
+	s := m.s
+	var blocks []moved
+	if u.live > 0 {
+		from, to := m.tail, m.id
+		if blocks, err = m.copy(ctx, u.id); err != nil {
+			if m.id != to {
+				from = 0
+			}
+			err = errors.Join(err, m.undo(from))
+			if errors.Is(err, errTorn) {
+				s.log.Warn("cannot compact a damaged pack", "pack", u.id, "error", err)
+				return 0, nil
+			}
+			return 0, err
+		}
+		s.step(StepCompactCopied)
+		if m.id != to {
+			from = 0
+		}
+		freed -= m.tail - from
+	}
+	if err := m.repoint(u, blocks); err != nil {
+		return 0, err
+	}
+	s.step(StepCompactIndexed)
+	if err := os.Remove(s.packPath(u.id)); err != nil {
+		return 0, err
+	}
+	s.step(StepCompactRemoved)
+	s.forget(u.id)
+	s.index.mu.Lock()
+	defer s.index.mu.Unlock()
+	b := s.index.db.NewBatch()
+	defer b.Close()
+	b.Delete(packKey(u.id), nil)
+	return freed + u.size, s.index.commit(b, false)
+}
+
+// copy appends the live frames of a pack to the mover's and syncs it.
+func (m *mover) copy(ctx context.Context, id uint32) ([]moved, error) {
+	s := m.s
+	if m.to == nil || m.tail >= s.packSize {
+		if err := m.next(); err != nil {
+			return nil, err
+		}
+	}
+	f, err := s.openPack(id)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	var blocks []moved
+	r := newFrameReader(f, 0, fi.Size())
+	for {
+		fr, err := r.next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		e, ok, err := s.index.get(fr.name.hash)
+		if err != nil {
+			return nil, err
+		}
+		if !ok || e.pack != id || e.off != fr.off {
+			continue
+		}
+		to, err := m.append(fr)
+		if err != nil {
+			return nil, err
+		}
+		blocks = append(blocks, moved{fr.name.hash, fr.off, to})
+	}
+	if err := m.flush(); err != nil {
+		return nil, err
+	}
+	if err := withFd(m.to, unix.Fdatasync); err != nil {
+		return nil, err
+	}
+	return blocks, syncDir(filepath.Join(s.dir, packsDir))
+}
+
+// undo cuts what was copied since off.
+func (m *mover) undo(off int64) error {
+	if m.to == nil {
+		return nil
+	}
+	m.tail, m.buf = off, m.buf[:0]
+	if off > 0 {
+		return m.to.Truncate(off)
+	}
+	err := errors.Join(os.Remove(m.to.Name()), m.to.Close())
+	m.to = nil
+	return err
+}
+
+// next begins a new pack of the mover's.
+func (m *mover) next() error {
+	m.close()
+	s := m.s
+	s.mu.Lock()
+	id := s.nextPack
+	s.nextPack++
+	s.mu.Unlock()
+	f, err := os.OpenFile(s.packPath(id), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("create pack: %w", err)
+	}
+	m.to, m.id, m.tail, m.buf = f, id, 0, m.buf[:0]
+	return nil
+}
+
+func (m *mover) append(fr frame) (off int64, err error) {
+	c := fr.name.cid()
+	over := frameOverhead(m.tail, len(c.KeyString()), len(fr.data))
+	m.buf = append(appendHeader(m.buf, c, len(fr.data), over), fr.data...)
+	off = m.tail + int64(over)
+	m.tail = off + int64(len(fr.data))
+	if len(m.buf) < 4<<20 {
+		return off, nil
+	}
+	return off, m.flush()
+}
+
+func (m *mover) flush() error {
+	_, err := m.to.WriteAt(m.buf, m.tail-int64(len(m.buf)))
+	m.buf = m.buf[:0]
+	return err
+}
+
+// repoint names the copies in the index, and the old pack as one to be deleted.
+func (m *mover) repoint(u packUse, blocks []moved) error {
+	s := m.s
+	s.index.mu.Lock()
+	defer s.index.mu.Unlock()
+	b := s.index.db.NewBatch()
+	defer b.Close()
+	for _, k := range blocks {
+		e, ok, err := s.index.get(k.hash)
+		if err != nil {
+			return err
+		}
+		if ok && e.pack == u.id && e.off == k.from {
+			e.pack, e.off = m.id, k.to
+			b.Set(blockKey(k.hash), e.encode(), nil)
+		}
+	}
+	if len(blocks) > 0 {
+		b.Set(packKey(m.id), packState{indexed: m.tail}.encode(), nil)
+	}
+	b.Set(packKey(u.id), packState{doomed: true}.encode(), nil)
+	if err := s.index.commit(b, true); err != nil {
+		return s.fail(err)
+	}
+	return nil
+}
+
+// forget closes a deleted pack; readers that still hold it look their block up again.
+func (s *Store) forget(id uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.packs[id]; p != nil {
+		p.file.Close()
+		delete(s.packs, id)
+	}
+}

@@ -1,0 +1,200 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// listPacks returns the sizes of the pack files by number.
+func (s *Store) listPacks() (map[uint32]int64, error) {
+	files, err := os.ReadDir(filepath.Join(s.dir, packsDir))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	packs := make(map[uint32]int64, len(files))
+	for _, f := range files {
+		id, err := strconv.ParseUint(strings.TrimSuffix(f.Name(), packExt), 10, 32)
+		if err != nil || packName(uint32(id)) != f.Name() {
+			s.log.Warn("strange file in store", "file", f.Name())
+			continue
+		}
+		fi, err := f.Info()
+		if err != nil {
+			return nil, err
+		}
+		packs[uint32(id)] = fi.Size()
+	}
+	return packs, nil
+}
+
+func (x *index) packStates() (map[uint32]packState, error) {
+	states := make(map[uint32]packState)
+	err := x.scan([]byte{keyPack}, func(key, value []byte) error {
+		if len(key) != 4 {
+			return fmt.Errorf("index: pack number %x: %w", key, ErrCorrupt)
+		}
+		p, err := decodePackState(value)
+		states[binary.BigEndian.Uint32(key)] = p
+		return err
+	})
+	return states, err
+}
+
+// recoverPacks makes packs and index agree: packs given up are deleted, blocks above what the index covers are
+// verified and indexed, torn tails cut off.
+func (s *Store) recoverPacks() error {
+	files, err := s.listPacks()
+	if err != nil {
+		return err
+	}
+	states, err := s.index.packStates()
+	if err != nil {
+		return err
+	}
+	for id, st := range states {
+		size, ok := files[id]
+		switch {
+		case st.doomed:
+			delete(files, id)
+			if err := s.removeDoomed(id, ok); err != nil {
+				return err
+			}
+		case !ok:
+			return fmt.Errorf("%w: %s is missing", ErrCorrupt, s.packPath(id))
+		case size < st.indexed:
+			return fmt.Errorf("%w: %s has %d bytes, the index knows %d", ErrCorrupt, s.packPath(id), size, st.indexed)
+		}
+		s.nextPack = max(s.nextPack, id+1)
+	}
+	ids := make([]uint32, 0, len(files))
+	for id := range files {
+		ids = append(ids, id)
+		s.nextPack = max(s.nextPack, id+1)
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		good := states[id].indexed
+		if files[id] > good {
+			if good, err = s.recoverTail(id, states[id].indexed, files[id]); err != nil {
+				return fmt.Errorf("recover %s: %w", s.packPath(id), err)
+			}
+		}
+		if !s.readOnly && id == ids[len(ids)-1] && good < s.packSize {
+			_, known := states[id]
+			s.batch.created = !known // its name may not be on the disk yet
+			return s.resume(id, good)
+		}
+	}
+	return nil
+}
+
+// resume makes the newest pack the one that blocks are appended to.
+func (s *Store) resume(id uint32, good int64) error {
+	f, err := os.OpenFile(s.packPath(id), os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return readOnlyError(err)
+	}
+	s.active = &pack{id: id, file: f, tail: good, good: good, started: good}
+	s.packs[id] = s.active
+	return nil
+}
+
+func (s *Store) removeDoomed(id uint32, exists bool) error {
+	if s.readOnly {
+		return nil
+	}
+	if exists {
+		if err := os.Remove(s.packPath(id)); err != nil {
+			return readOnlyError(err)
+		}
+	}
+	b := s.index.db.NewBatch()
+	defer b.Close()
+	b.Delete(packKey(id), nil)
+	return s.index.commit(b, false)
+}
+
+// recoverTail indexes the sound frames of a pack from an offset on and returns where they end. A frame whose
+// block is indexed elsewhere is a copy that was never put to use.
+func (s *Store) recoverTail(id uint32, from, size int64) (int64, error) {
+	f, err := os.Open(s.packPath(id))
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	found, good, err := s.scanTail(id, f, from, size)
+	if err != nil {
+		return 0, err
+	}
+	s.log.Info("recovered blocks that were not indexed", "pack", id, "blocks", len(found), "torn", size-good)
+	if s.readOnly {
+		for _, p := range found {
+			s.pending[p.hash] = p
+		}
+		return good, nil
+	}
+	if from == 0 && len(found) == 0 {
+		return 0, readOnlyError(os.Remove(s.packPath(id)))
+	}
+	w, err := os.OpenFile(s.packPath(id), os.O_RDWR, 0)
+	if err != nil {
+		return 0, readOnlyError(err)
+	}
+	defer w.Close()
+	if err := w.Truncate(good); err != nil {
+		return 0, readOnlyError(err)
+	}
+	if err := withFd(w, unix.Fdatasync); err != nil {
+		return 0, err
+	}
+	if err := syncDir(filepath.Join(s.dir, packsDir)); err != nil {
+		return 0, err
+	}
+	b := s.index.db.NewBatch()
+	defer b.Close()
+	for _, p := range found {
+		b.Set(blockKey(p.hash), p.entry.encode(), nil)
+	}
+	b.Set(packKey(id), packState{indexed: good}.encode(), nil)
+	return good, s.index.commit(b, true)
+}
+
+func (s *Store) scanTail(id uint32, f *os.File, from, size int64) (found []*pend, good int64, _ error) {
+	r := newFrameReader(f, from, size)
+	seen := make(map[string]bool)
+	for {
+		good = r.off
+		fr, err := r.next()
+		if errors.Is(err, io.EOF) || errors.Is(err, errTorn) {
+			return found, good, nil
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		if fr.name.verify(fr.data) != nil {
+			return found, good, nil
+		}
+		_, ok, err := s.index.get(fr.name.hash)
+		if err != nil {
+			return nil, 0, err
+		}
+		if ok || seen[fr.name.hash] {
+			continue
+		}
+		seen[fr.name.hash] = true
+		found = append(found, &pend{hash: fr.name.hash, visible: true,
+			entry: entry{pack: id, off: fr.off, size: uint32(len(fr.data)), codec: fr.name.codec}})
+	}
+}

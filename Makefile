@@ -40,7 +40,7 @@ test-long: needs-root deps tools build ## the long tests; results dated into doc
 
 lint: ## gofmt, go vet and staticcheck, all build tags
 	@hack/tools.sh staticcheck
-	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -l); \
+	@unformatted=$$(find . -path ./.cache -prune -o -name '*.go' -print | xargs gofmt -l); \
 	if [ -n "$$unformatted" ]; then echo "gofmt these:" $$unformatted >&2; exit 1; fi
 	$(GO) vet -tags=real,long ./...
 	.cache/bin/staticcheck -tags=real,long ./...

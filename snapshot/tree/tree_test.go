@@ -384,7 +384,7 @@ func TestAReaderNamesTheMissingChunkAndEndsWhenCancelled(t *testing.T) {
 	}
 
 	gone := unixfs.Leaf([]byte(strings.Repeat("abc", 34)[1:101])).Cid()
-	b.Remove(gone)
+	b.Lose(gone)
 	if r, err = s.Reader(ctx, e); err != nil {
 		t.Fatal(err)
 	}

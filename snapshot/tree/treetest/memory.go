@@ -9,74 +9,51 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/blockstest"
 )
 
-// Memory holds blocks in a map, and counts what is read, so that a test can say what must not be.
+// Memory is a store in memory that counts what is read, so that a test can say what must not be, and of
+// which blocks can be lost.
 type Memory struct {
-	mu     sync.Mutex
-	blocks map[cid.Cid]blocks.Block
-	gets   map[cid.Cid]int
+	*blockstest.Memory
+
+	mu   sync.Mutex
+	lost map[cid.Cid]bool
+	gets map[cid.Cid]int
 }
 
 var _ snapshot.Blocks = (*Memory)(nil)
 
 // NewMemory returns an empty store.
 func NewMemory() *Memory {
-	return &Memory{blocks: map[cid.Cid]blocks.Block{}, gets: map[cid.Cid]int{}}
+	return &Memory{Memory: blockstest.NewMemory(), lost: map[cid.Cid]bool{}, gets: map[cid.Cid]int{}}
 }
 
 // Get implements [snapshot.Blocks].
 func (m *Memory) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
 	m.gets[c]++
-	b, ok := m.blocks[c]
-	if !ok {
-		return nil, fmt.Errorf("get %s: %w", c, snapshot.ErrNotFound)
+	lost := m.lost[c]
+	m.mu.Unlock()
+	if lost {
+		return nil, fmt.Errorf("get block %s: %w", c, snapshot.ErrNotFound)
 	}
-	return b, nil
+	return m.Memory.Get(ctx, c)
 }
 
-// Has implements [snapshot.Blocks].
-func (m *Memory) Has(_ context.Context, cs ...cid.Cid) ([]bool, error) {
+// Lose makes a block missing until it is found.
+func (m *Memory) Lose(c cid.Cid) { m.set(c, true) }
+
+// Find brings a lost block back.
+func (m *Memory) Find(c cid.Cid) { m.set(c, false) }
+
+func (m *Memory) set(c cid.Cid, lost bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	has := make([]bool, len(cs))
-	for i, c := range cs {
-		_, has[i] = m.blocks[c]
-	}
-	return has, nil
+	m.lost[c] = lost
 }
 
-// Put implements [snapshot.Blocks].
-func (m *Memory) Put(_ context.Context, bs ...blocks.Block) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, b := range bs {
-		data := append([]byte(nil), b.RawData()...)
-		own, err := blocks.NewBlockWithCid(data, b.Cid())
-		if err != nil {
-			return err
-		}
-		m.blocks[b.Cid()] = own
-	}
-	return nil
-}
-
-// Sync implements [snapshot.Blocks].
-func (m *Memory) Sync(context.Context) error { return nil }
-
-// Remove drops a block.
-func (m *Memory) Remove(c cid.Cid) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.blocks, c)
-}
-
-// Gets returns how often a block was asked for, and starts counting anew.
+// Gets returns how often each block was asked for, and starts counting anew.
 func (m *Memory) Gets() map[cid.Cid]int {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -174,3 +174,16 @@ func check(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+// Owned returns the node and all below it with another owner, as an unprivileged test needs its own.
+func (n Node) Owned(uid, gid int) Node {
+	n.Attr.UID, n.Attr.GID = uint32(uid), uint32(gid)
+	if n.Children != nil {
+		children := make(map[string]Node, len(n.Children))
+		for name, child := range n.Children {
+			children[name] = child.Owned(uid, gid)
+		}
+		n.Children = children
+	}
+	return n
+}

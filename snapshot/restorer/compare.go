@@ -1,0 +1,211 @@
+package restorer
+
+import (
+	"bytes"
+	"errors"
+	"sync"
+
+	"github.com/ipfs/go-cid"
+	"golang.org/x/sys/unix"
+
+	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/meta"
+	"github.com/volary/volary/snapshot/tree"
+	"github.com/volary/volary/snapshot/unixfs"
+)
+
+// errDiffers says that a file on the disk is not the snapshot's.
+var errDiffers = errors.New("content differs")
+
+// fileType is the entry's type as stat(2) has it.
+func fileType(t meta.Type) uint32 {
+	return [...]uint32{
+		meta.File: unix.S_IFREG, meta.Dir: unix.S_IFDIR, meta.Symlink: unix.S_IFLNK, meta.FIFO: unix.S_IFIFO,
+		meta.Socket: unix.S_IFSOCK, meta.CharDevice: unix.S_IFCHR, meta.BlockDevice: unix.S_IFBLK,
+	}[t]
+}
+
+// reuse keeps what is there under the entry's name if it is the same but for attributes, and sets those. It
+// is not done if the entry must be made anew.
+func (r *run) reuse(d *dir, t task) (did outcome, done bool, err error) {
+	e := t.entry
+	st, err := fstatat(d.fd, e.Name)
+	if err == unix.ENOENT {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return 0, false, r.clearDir(d, e.Name)
+	}
+	// Another name of the same file may be outside the target, or of something else in the snapshot.
+	shared := st.Nlink > 1 && (t.group == nil || !t.group.intact)
+	if st.Mode&unix.S_IFMT != fileType(e.Type) || shared {
+		return 0, false, nil
+	}
+	flags := unix.O_RDONLY | unix.O_NONBLOCK
+	if e.Type != meta.File {
+		flags = unix.O_PATH
+	}
+	fd, err := openat(d.fd, e.Name, flags, 0)
+	if err == unix.EACCES || err == unix.ELOOP || err == unix.ENOENT {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	defer unix.Close(fd)
+	h := handle{fd: fd, path: e.Type != meta.File}
+	same, err := r.same(h, e)
+	if !same || err != nil {
+		return 0, false, err
+	}
+	changed := false
+	if e.HasMeta {
+		if err := r.step(StepAttrs); err != nil {
+			return 0, false, err
+		}
+		if changed, err = r.fix(h, e, false, tree.Join(d.path, e.Name)); err != nil {
+			return 0, false, err
+		}
+	}
+	if changed {
+		did = adjusted
+	}
+	return did, true, nil
+}
+
+// same reports whether what is open is the entry's content, target or device.
+func (r *run) same(h handle, e tree.Entry) (bool, error) {
+	st, err := fstat(h.fd)
+	if err != nil || st.Mode&unix.S_IFMT != fileType(e.Type) {
+		return false, err
+	}
+	switch e.Type {
+	case meta.File:
+		return r.sameContent(h.fd, st, e)
+	case meta.Symlink:
+		buf := make([]byte, unixfs.MaxTarget+1)
+		n, err := unix.Readlinkat(h.fd, "", buf)
+		return err == nil && string(buf[:max(n, 0)]) == e.Target, err
+	case meta.CharDevice, meta.BlockDevice:
+		return st.Rdev == unix.Mkdev(e.Major, e.Minor), nil
+	default:
+		return true, nil
+	}
+}
+
+func (r *run) sameContent(fd int, st *unix.Stat_t, e tree.Entry) (bool, error) {
+	if e.CID.Prefix().Codec != cid.Raw && uint64(st.Size) != e.Size || st.Size > snapshot.MaxBlockSize && e.CID.Prefix().Codec == cid.Raw {
+		return false, nil
+	}
+	if e.HasMeta && hasHoles(fd, st) != e.Sparse && (!e.Sparse || st.Size > meta.SparseUnit) {
+		return false, nil
+	}
+	if e.CID.Prefix().Codec == cid.Raw {
+		return ended(r.compare(fd, unixfs.Chunk{Size: uint64(st.Size), CID: e.CID}))
+	}
+	p := parts{r: r, do: func(c unixfs.Chunk) error { return r.compare(fd, c) }}
+	return ended(p.run(e))
+}
+
+func ended(err error) (bool, error) {
+	if err == errDiffers {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// hasHoles asks the filesystem only where fewer blocks than bytes make it possible.
+func hasHoles(fd int, st *unix.Stat_t) bool {
+	if st.Blocks*512 >= st.Size {
+		return false
+	}
+	hole, err := unix.Seek(fd, 0, unix.SEEK_HOLE)
+	return err == nil && hole < st.Size
+}
+
+// compare checks a part of a file on the disk against its CID. The block itself is rarely needed.
+func (r *run) compare(fd int, c unixfs.Chunk) error {
+	buf := r.buffer(c.Size)
+	defer r.buffers.Put(buf)
+	got := (*buf)[:c.Size]
+	if whole, err := pread(fd, got, int64(c.Offset)); !whole || err != nil {
+		if err == nil {
+			err = errDiffers
+		}
+		return err
+	}
+	same := false
+	if c.CID.Prefix().Codec == cid.Raw {
+		sum, err := c.CID.Prefix().Sum(got)
+		if err != nil {
+			return err
+		}
+		same = sum == c.CID
+	} else {
+		want, err := r.s.ChunkData(r.ctx, c)
+		if err != nil {
+			return err
+		}
+		same = bytes.Equal(got, want)
+	}
+	if !same {
+		return errDiffers
+	}
+	r.o.Progress.Bytes.Add(c.Size)
+	return nil
+}
+
+// buffer returns a buffer of at least n bytes; put it back into r.buffers.
+func (r *run) buffer(n uint64) *[]byte {
+	if buf, ok := r.buffers.Get().(*[]byte); ok && uint64(cap(*buf)) >= n {
+		return buf
+	}
+	buf := make([]byte, max(n, 64<<10))
+	return &buf
+}
+
+// parts does something to each chunk of a file, by further goroutines as long as the run has some to spare.
+type parts struct {
+	r  *run
+	do func(unixfs.Chunk) error
+	wg sync.WaitGroup
+
+	mu  sync.Mutex
+	err error
+}
+
+// run returns the first error, when nothing is going on any more.
+func (p *parts) run(e tree.Entry) error {
+	for c, err := range p.r.s.Chunks(p.r.ctx, e) {
+		if err == nil {
+			err = p.r.ctx.Err()
+		}
+		if p.failed(err) {
+			break
+		}
+		select {
+		case p.r.spare <- struct{}{}:
+			p.wg.Go(func() {
+				defer func() { <-p.r.spare }()
+				p.failed(p.do(c))
+			})
+		default:
+			p.failed(p.do(c))
+		}
+	}
+	p.wg.Wait()
+	return p.err
+}
+
+// failed notes an error, and reports whether there has been one.
+func (p *parts) failed(err error) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err == nil {
+		p.err = err
+	}
+	return p.err != nil
+}

@@ -31,7 +31,7 @@ var mayImport = map[string][]string{
 	"snapshot/meta":          {"snapshot", "snapshot/dagcbor"},
 	"snapshot/unixfs":        {"snapshot", "snapshot/meta"},
 	"snapshot/tree":          {"snapshot", "snapshot/meta", "snapshot/unixfs"},
-	"snapshot/tree/treetest": {"snapshot", "snapshot/meta", "snapshot/unixfs"},
+	"snapshot/tree/treetest": {"snapshot", "snapshot/blockstest", "snapshot/meta", "snapshot/unixfs"},
 	"snapshot/importer":      {"snapshot", "snapshot/meta", "snapshot/tree", "snapshot/unixfs"},
 	"snapshot/restorer":      {"snapshot", "snapshot/meta", "snapshot/tree", "snapshot/unixfs"},
 	"snapshot/diff":          {"snapshot", "snapshot/meta", "snapshot/tree", "snapshot/unixfs"},

@@ -19,6 +19,8 @@ import (
 	"regexp"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func main() {
@@ -56,6 +58,9 @@ func run(ctx context.Context) (err error) {
 	if err := os.MkdirAll(*dir, 0o755); err != nil {
 		return fmt.Errorf("make the working directory: %w", err)
 	}
+	if err := checkSpace(*dir, 6*sizes.big); err != nil {
+		return err
+	}
 	work, err := os.MkdirTemp(*dir, "run-")
 	if err != nil {
 		return fmt.Errorf("make the working directory: %w", err)
@@ -86,6 +91,18 @@ func run(ctx context.Context) (err error) {
 	}
 	rep := report{facts: facts, results: res, took: time.Since(start), rounds: *rounds, quick: *quick}
 	return writeReport(*out, rep)
+}
+
+// checkSpace refuses to begin what the disk cannot hold.
+func checkSpace(dir string, want int64) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("ask for free space in %s: %w", dir, err)
+	}
+	if free := int64(st.Bavail) * st.Bsize; free < want {
+		return fmt.Errorf("%s has %.0f MiB free, the benchmark wants %.0f MiB\nchoose another place with -dir", dir, mib(free), mib(want))
+	}
+	return nil
 }
 
 // writeReport writes to a file in one step, or to standard output if path is empty.

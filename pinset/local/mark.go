@@ -1,0 +1,137 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/volary/volary/snapshot"
+)
+
+// A marker walks DAGs in parallel and marks each CID once. What waits to be walked is a stack, so that it is no
+// longer than the links of the nodes on the way to where the workers are.
+type marker struct {
+	store Store
+	sweep Sweep
+
+	mu       sync.Mutex
+	wake     sync.Cond
+	stack    []cid.Cid
+	busy     int // workers that may still push
+	err      error
+	roots    int
+	lacking  map[cid.Cid]struct{}
+	withheld bool
+}
+
+func newMarker(store Store, sweep Sweep) *marker {
+	m := &marker{store: store, sweep: sweep, lacking: make(map[cid.Cid]struct{})}
+	m.wake.L = &m.mu
+	return m
+}
+
+func (m *marker) report() Report {
+	return Report{Roots: m.roots, Missing: slices.Collect(maps.Keys(m.lacking)), Withheld: m.withheld}
+}
+
+// mark marks roots and all that is below them.
+func (m *marker) mark(ctx context.Context, roots []cid.Cid) error {
+	m.roots += len(roots)
+	if err := m.push(ctx, roots); err != nil || len(m.stack) == 0 {
+		return err
+	}
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() { m.work(ctx) })
+	}
+	wg.Wait()
+	return m.err
+}
+
+func (m *marker) work(ctx context.Context) {
+	for {
+		c, ok := m.pop()
+		if !ok {
+			return
+		}
+		err := m.visit(ctx, c)
+		m.mu.Lock()
+		m.busy--
+		if m.err == nil {
+			m.err = err
+		}
+		m.mu.Unlock()
+		m.wake.Broadcast()
+	}
+}
+
+// pop takes the next CID to be walked; false once there is none and will be none.
+func (m *marker) pop() (cid.Cid, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for len(m.stack) == 0 && m.busy > 0 && m.err == nil {
+		m.wake.Wait()
+	}
+	if len(m.stack) == 0 || m.err != nil {
+		return cid.Undef, false
+	}
+	c := m.stack[len(m.stack)-1]
+	m.stack = m.stack[:len(m.stack)-1]
+	m.busy++
+	return c, true
+}
+
+func (m *marker) visit(ctx context.Context, c cid.Cid) error {
+	b, err := m.store.Get(ctx, c)
+	if err == nil {
+		var links []cid.Cid
+		if links, err = snapshot.Links(b); err == nil {
+			return m.push(ctx, links)
+		}
+	}
+	for _, known := range []error{snapshot.ErrNotFound, snapshot.ErrDamaged, snapshot.ErrFormat} {
+		if errors.Is(err, known) {
+			m.lack(c)
+			return nil
+		}
+	}
+	return err
+}
+
+// push marks CIDs and keeps those that have links for a visit.
+func (m *marker) push(ctx context.Context, cs []cid.Cid) error {
+	var inner []cid.Cid
+	for _, c := range cs {
+		first, found, err := m.sweep.Mark(ctx, c)
+		switch {
+		case err != nil:
+			return err
+		case !found:
+			m.lack(c)
+		case first && c.Prefix().Codec != cid.Raw:
+			inner = append(inner, c)
+		}
+	}
+	m.mu.Lock()
+	m.stack = append(m.stack, inner...)
+	m.mu.Unlock()
+	m.wake.Broadcast()
+	return nil
+}
+
+// lack notes a block that is not there or not what it should be.
+func (m *marker) lack(c cid.Cid) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c.Prefix().Codec != cid.Raw {
+		m.withheld = true
+	}
+	if len(m.lacking) < MaxMissing {
+		m.lacking[c] = struct{}{}
+	}
+}

@@ -1,0 +1,202 @@
+// Package pinsettest says in tests what [pinset.Set] promises. Start with [Run], which every implementation
+// passes; [NewMemory] is one that lives in memory.
+package pinsettest
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/ipfs/go-cid"
+	mh "github.com/multiformats/go-multihash"
+
+	"github.com/volary/volary/pinset"
+)
+
+// Run tests an implementation. open returns an empty set that lives as long as the test, and root stores a
+// small DAG in what the set pins from, a different one for each n, and returns its root.
+func Run(t *testing.T, open func(t *testing.T) (s pinset.Set, root func(n int) cid.Cid)) {
+	for _, tc := range []struct {
+		name string
+		test func(*testing.T, pinset.Set, func(int) cid.Cid)
+	}{
+		{"what is added is listed with all that was said", testAdd},
+		{"adding again replaces name and meta", testAddAgain},
+		{"removing what is absent is no error", testRemove},
+		{"an unknown root is unpinned", testUnknown},
+		{"pins are listed in the order of their creation", testOrder},
+		{"a creation time is set if none is given", testCreated},
+		{"versions and codecs of a CID are different roots", testCIDs},
+		{"an undefined root is refused", testUndefined},
+		{"listing can stop early", testStop},
+		{"many at once", testConcurrent},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s, root := open(t)
+			tc.test(t, s, root)
+		})
+	}
+}
+
+// Root returns the CID of a raw block that says n, for sets that look at no block.
+func Root(n int) cid.Cid {
+	h, err := mh.Sum(fmt.Appendf(nil, "root %d", n), mh.SHA2_256, -1)
+	if err != nil {
+		panic(err) // sha2-256 is always there
+	}
+	return cid.NewCidV1(cid.Raw, h)
+}
+
+func add(t *testing.T, s pinset.Set, p pinset.Pin) {
+	t.Helper()
+	if err := s.Add(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func list(t *testing.T, s pinset.Set) []pinset.Pin {
+	t.Helper()
+	var pins []pinset.Pin
+	for p, err := range s.All(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		pins = append(pins, p)
+	}
+	return pins
+}
+
+func wantPins(t *testing.T, s pinset.Set, want ...pinset.Pin) {
+	t.Helper()
+	if diff := cmp.Diff(want, list(t, s), cmp.Comparer(cid.Cid.Equals), cmp.Comparer(time.Time.Equal)); diff != "" {
+		t.Fatalf("pins (-want +got):\n%s", diff)
+	}
+}
+
+func wantState(t *testing.T, s pinset.Set, root cid.Cid, want pinset.State) pinset.Pin {
+	t.Helper()
+	st, err := s.Status(t.Context(), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st.State != want {
+		t.Fatalf("%s is %s, want %s", root, st.State, want)
+	}
+	return st.Pin
+}
+
+func day(n int) time.Time { return time.Date(2026, 1, n, 12, 0, 0, 123456789, time.UTC) }
+
+func testAdd(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
+	p := pinset.Pin{Root: root(1), Name: "home \x00 \"quoted\" ü", Meta: map[string]string{"path": "/home", "": "x"}, Created: day(1)}
+	add(t, s, p)
+	wantPins(t, s, p)
+	got := wantState(t, s, p.Root, pinset.Pinned)
+	if diff := cmp.Diff(p, got, cmp.Comparer(cid.Cid.Equals), cmp.Comparer(time.Time.Equal)); diff != "" {
+		t.Fatalf("status (-want +got):\n%s", diff)
+	}
+}
+
+func testAddAgain(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
+	add(t, s, pinset.Pin{Root: root(1), Name: "old", Meta: map[string]string{"a": "1"}, Created: day(1)})
+	again := pinset.Pin{Root: root(1), Name: "new", Meta: map[string]string{"b": "2"}, Created: day(1)}
+	add(t, s, again)
+	wantPins(t, s, again)
+}
+
+func testRemove(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
+	add(t, s, pinset.Pin{Root: root(1), Created: day(1)})
+	for range 2 {
+		if err := s.Remove(t.Context(), root(1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantPins(t, s)
+	wantState(t, s, root(1), pinset.Unpinned)
+}
+
+func testUnknown(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
+	wantState(t, s, root(5), pinset.Unpinned)
+}
+
+func testOrder(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
+	var want []pinset.Pin
+	for i := range 20 {
+		want = append(want, pinset.Pin{Root: root(i), Created: day(i + 1)})
+	}
+	for i := range want {
+		add(t, s, want[(i*7)%len(want)])
+	}
+	wantPins(t, s, want...)
+}
+
+func testCreated(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
+	from := time.Now()
+	add(t, s, pinset.Pin{Root: root(1)})
+	created := wantState(t, s, root(1), pinset.Pinned).Created
+	if created.Before(from.Add(-time.Second)) || created.After(time.Now().Add(time.Second)) {
+		t.Fatalf("created %s, added at %s", created, from)
+	}
+	add(t, s, pinset.Pin{Root: root(1), Name: "again"})
+	if again := wantState(t, s, root(1), pinset.Pinned).Created; !again.Equal(created) {
+		t.Fatalf("adding again moved the creation from %s to %s", created, again)
+	}
+}
+
+func testCIDs(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
+	a := root(1)
+	b := cid.NewCidV1(cid.DagCBOR+1, a.Hash())
+	add(t, s, pinset.Pin{Root: a, Created: day(1)})
+	wantState(t, s, b, pinset.Unpinned)
+}
+
+func testUndefined(t *testing.T, s pinset.Set, _ func(int) cid.Cid) {
+	if err := s.Add(t.Context(), pinset.Pin{}); err == nil {
+		t.Fatal("a pin of nothing was accepted")
+	}
+	wantPins(t, s)
+}
+
+func testStop(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
+	for i := range 3 {
+		add(t, s, pinset.Pin{Root: root(i), Created: day(i + 1)})
+	}
+	for p, err := range s.All(t.Context()) {
+		if err != nil || !p.Root.Equals(root(0)) {
+			t.Fatalf("first: %s, %v", p.Root, err)
+		}
+		break
+	}
+}
+
+func testConcurrent(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
+	roots := make([]cid.Cid, 40)
+	for i := range roots {
+		roots[i] = root(i)
+	}
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := g * 10; i < g*10+10; i++ {
+				err := s.Add(t.Context(), pinset.Pin{Root: roots[i], Created: day(1)})
+				if i%2 == 1 {
+					err = errors.Join(err, s.Remove(t.Context(), roots[i]))
+				}
+				for _, lerr := range s.All(t.Context()) {
+					err = errors.Join(err, lerr)
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := len(list(t, s)); got != 20 {
+		t.Fatalf("%d pins, want 20", got)
+	}
+}

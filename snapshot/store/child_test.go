@@ -1,0 +1,163 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/ipfs/go-cid"
+	"golang.org/x/sys/unix"
+
+	"github.com/volary/volary/snapshot/blockstest"
+	"github.com/volary/volary/snapshot/store"
+)
+
+// child is what the children of the tests do in their own process; they tell on stdout what was acknowledged.
+func child(what, dir string) error {
+	ctx := context.Background()
+	switch what {
+	case "hold":
+		s, err := store.Open(dir, store.Options{})
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		fmt.Println("open")
+		_, err = io.Copy(io.Discard, os.Stdin)
+		return err
+	case "put":
+		return childPut(ctx, dir)
+	case "steps":
+		return childSteps(ctx, dir, os.Getenv("STORE_STEP"))
+	}
+	return fmt.Errorf("unknown child %q", what)
+}
+
+// childPut puts blocks for ever, and says "put N" after each N-th Put returned, "sync N" after Sync.
+func childPut(ctx context.Context, dir string) error {
+	s, err := store.Open(dir, store.Options{PackSize: 1 << 20})
+	if err != nil {
+		return err
+	}
+	from, err := strconv.Atoi(os.Getenv("STORE_FROM"))
+	if err != nil {
+		return err
+	}
+	for n := from; ; n++ {
+		if err := s.Put(ctx, putBatch(n)...); err != nil {
+			return err
+		}
+		fmt.Println("put", n)
+		if n%7 == 6 {
+			if err := s.Sync(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// stopAt returns a Step that ends the machine's or the process's life when a label is reached for the n-th
+// time: "label", "label:n"; with STORE_POWER it first takes the filesystem away, as a power cut would.
+func stopAt(at string) func(string) {
+	label, nth, _ := strings.Cut(at, ":")
+	n, err := strconv.Atoi(nth)
+	if err != nil {
+		n = 1
+	}
+	var seen atomic.Int64
+	return func(reached string) {
+		if reached != label || seen.Add(1) != int64(n) {
+			return
+		}
+		if mount := os.Getenv("STORE_POWER"); mount != "" {
+			if err := shutdown(mount); err != nil {
+				fmt.Fprintln(os.Stderr, "shutdown:", err)
+				os.Exit(3)
+			}
+		}
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	}
+}
+
+// shutdown is EXT4_IOC_SHUTDOWN without flushing the log: what is not on the disk is lost.
+func shutdown(mount string) error {
+	const extShutdown, noLogFlush = 0x8004587d, 2
+	fd, err := unix.Open(mount, unix.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	return unix.IoctlSetPointerInt(fd, extShutdown, noLogFlush)
+}
+
+// childSteps goes through all steps: three rounds of a pinned and a loose set of blocks, each synced,
+// recorded, then the loose ones collected. It says "kept N", "record N" and "swept N" when these were
+// acknowledged.
+func childSteps(ctx context.Context, dir, at string) error {
+	s, err := store.Open(dir, store.Options{PackSize: 100 << 10, Step: stopAt(at)})
+	if err != nil {
+		return err
+	}
+	for n := range 3 {
+		if err := stepsRound(ctx, s, n); err != nil {
+			return fmt.Errorf("round %d: %w", n, err)
+		}
+	}
+	return s.Close()
+}
+
+func stepsRound(ctx context.Context, s *store.Store, n int) error {
+	x, err := s.Session(ctx)
+	if err != nil {
+		return err
+	}
+	defer x.Close()
+	kept, loose := keptBlocks(n), looseBlocks(n)
+	for i := range kept {
+		if err := x.Put(ctx, kept[i], loose[i]); err != nil {
+			return err
+		}
+	}
+	root := blockstest.Block(cid.DagCBOR, fmt.Appendf(nil, "root %d", n))
+	if err := x.Put(ctx, root, damaged(n)); err != nil {
+		return err
+	}
+	if err := x.SaveStat(ctx, []store.StatRecord{{Key: []byte("dir"), Value: []byte("v"), Roots: []cid.Cid{root.Cid()}}}); err != nil {
+		return err
+	}
+	if err := x.Sync(ctx); err != nil {
+		return err
+	}
+	fmt.Println("kept", n)
+	if err := s.SetRecords(ctx, map[string][]byte{recordName(n): []byte("v")}); err != nil {
+		return err
+	}
+	fmt.Println("record", n)
+	if err := s.Drop(ctx, damaged(n).Cid()); err != nil {
+		return err
+	}
+	fmt.Println("dropped", n)
+	x.Close()
+	sw, err := s.BeginSweep(ctx)
+	if err != nil {
+		return err
+	}
+	defer sw.Close()
+	for r := range n + 1 {
+		for _, b := range keptBlocks(r) {
+			if _, _, err := sw.Mark(ctx, b.Cid()); err != nil {
+				return err
+			}
+		}
+	}
+	if err := sw.Remove(ctx, false, func(context.Context) error { return nil }); err != nil {
+		return err
+	}
+	fmt.Println("swept", n)
+	return sw.Compact(ctx)
+}

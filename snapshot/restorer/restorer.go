@@ -222,9 +222,13 @@ func (r *run) step(label string) error {
 	return r.o.Step(label)
 }
 
-// at says which entry of the target an error is about.
+// at says which entry of the target an error is about; without a name it is the directory itself.
 func (r *run) at(d *dir, name string, err error) error {
-	return fmt.Errorf("restore %q: %w", tree.Join(d.path, name), err)
+	path := d.path
+	if name != "" {
+		path = tree.Join(path, name)
+	}
+	return fmt.Errorf("restore %q: %w", path, err)
 }
 
 // sync makes all that was written durable.

@@ -78,7 +78,7 @@ func (s *Snapshot) find(ctx context.Context, dir Entry, name string) (Entry, boo
 func (s *Snapshot) Entries(ctx context.Context, dir Entry) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		if err := s.entries(ctx, dir, func(e Entry) bool { return yield(e, nil) }); err != nil {
-			yield(Entry{}, fmt.Errorf("list directory %s: %w", dir.CID, err))
+			yield(Entry{}, fmt.Errorf("read directory %s: %w", dir.CID, err))
 		}
 	}
 }

@@ -18,9 +18,16 @@ const (
 	special = meta.Setuid | meta.Setgid
 )
 
+// past is what is known of something before its attributes are set.
+type past struct {
+	fresh bool // made by this run
+	loose bool // its mode was changed to get at it
+	mode  uint16
+}
+
 // fix makes the attributes of what h has open those of e, one by one, and reports whether one was another. In
 // this order, because a change of owner clears setuid bits and capabilities, and an ACL sets the mode.
-func (r *run) fix(h handle, e tree.Entry, fresh bool, path string) (bool, error) {
+func (r *run) fix(h handle, e tree.Entry, was past, path string) (bool, error) {
 	st, err := fstat(h.fd)
 	if err != nil {
 		return false, err
@@ -29,13 +36,16 @@ func (r *run) fix(h handle, e tree.Entry, fresh bool, path string) (bool, error)
 	if err != nil {
 		return false, err
 	}
-	xattrs, err := r.fixXattrs(h, e, fresh, path)
+	xattrs, err := r.fixXattrs(h, e, was.fresh, path)
 	if err != nil {
 		return false, err
 	}
 	mode, err := r.fixMode(h, st, e, owned, owner || xattrs, path)
 	if err != nil {
 		return false, err
+	}
+	if was.loose {
+		mode = was.mode != e.Mode
 	}
 	mtime := false
 	if got := st.Mtim; got.Sec != e.Sec || got.Nsec != int64(e.Nsec) {

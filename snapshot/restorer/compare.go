@@ -44,11 +44,7 @@ func (r *run) reuse(d *dir, t task) (did outcome, done bool, err error) {
 	if st.Mode&unix.S_IFMT != fileType(e.Type) || shared {
 		return 0, false, nil
 	}
-	flags := unix.O_RDONLY | unix.O_NONBLOCK
-	if e.Type != meta.File {
-		flags = unix.O_PATH
-	}
-	fd, err := openat(d.fd, e.Name, flags, 0)
+	fd, was, err := r.openToCompare(d, e)
 	if err == unix.EACCES || err == unix.ELOOP || err == unix.ENOENT {
 		return 0, false, nil
 	}
@@ -66,14 +62,26 @@ func (r *run) reuse(d *dir, t task) (did outcome, done bool, err error) {
 		if err := r.step(StepAttrs); err != nil {
 			return 0, false, err
 		}
-		if changed, err = r.fix(h, e, false, tree.Join(d.path, e.Name)); err != nil {
-			return 0, false, err
-		}
+		changed, err = r.fix(h, e, was, tree.Join(d.path, e.Name))
+	} else if was.loose {
+		err = h.chmod(uint32(was.mode))
+	}
+	if err != nil {
+		return 0, false, err
 	}
 	if changed {
 		did = adjusted
 	}
 	return did, true, nil
+}
+
+// openToCompare does not open for reading what acts when it is opened.
+func (r *run) openToCompare(d *dir, e tree.Entry) (int, past, error) {
+	if e.Type == meta.File {
+		return r.openShut(d.fd, e.Name, 0)
+	}
+	fd, err := openat(d.fd, e.Name, unix.O_PATH, 0)
+	return fd, past{}, err
 }
 
 // same reports whether what is open is the entry's content, target or device.

@@ -16,10 +16,8 @@ type dir struct {
 	path   string // relative to the target
 	parent *dir
 	entry  tree.Entry
-	fresh  bool // made by this run, so there was nothing in it
+	past        // if it is fresh there was nothing in it
 	acl    bool // has a default ACL, which what is made in it inherits
-	mode   uint16
-	loose  bool // its mode, which kept its owner out, was changed for the time of the restore
 
 	// Both are changed under run.mu.
 	active int // the walk, batches and directories below that use fd
@@ -30,10 +28,10 @@ type dir struct {
 func (r *run) enter(d *dir, e tree.Entry, exists bool) (*dir, error) {
 	sub := &dir{fd: -1, path: tree.Join(d.path, e.Name), parent: d, entry: e, active: 1}
 	if exists {
-		fd, err := r.openDir(d.fd, e.Name)
+		fd, was, err := r.openShut(d.fd, e.Name, unix.O_DIRECTORY)
 		switch err {
 		case nil:
-			sub.fd = fd
+			sub.fd, sub.past = fd, was
 		case unix.ENOTDIR, unix.ELOOP:
 			if err := r.removeFile(d.fd, e.Name); err != nil {
 				return nil, r.at(d, e.Name, err)
@@ -104,34 +102,35 @@ func (r *run) inspect(d *dir) error {
 	}
 	acl, err := handle{fd: d.fd}.getXattr(aclDefault)
 	d.acl = err == nil && len(acl) > 0
-	d.mode = uint16(st.Mode & meta.ModeMask)
-	if !r.privileged && d.mode&0o700 != 0o700 {
+	if mode := uint16(st.Mode & meta.ModeMask); !r.privileged && mode&0o700 != 0o700 {
 		// Somebody else's directory stays as it is; what has to be written in it will say so.
-		d.loose = handle{fd: d.fd}.chmod(uint32(d.mode|0o700)) == nil
+		d.mode, d.loose = mode, handle{fd: d.fd}.chmod(uint32(mode|0o700)) == nil
 	}
 	return nil
 }
 
-// openDir opens a directory that is there, also one that its owner, the caller, may not read.
-func (r *run) openDir(parent int, name string) (int, error) {
-	fd, err := openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+// openShut opens a file or directory that is there for reading, also one that its owner, the caller, shut
+// himself out of.
+func (r *run) openShut(parent int, name string, flags int) (int, past, error) {
+	fd, err := openat(parent, name, unix.O_RDONLY|unix.O_NONBLOCK|flags, 0)
 	if err != unix.EACCES || r.privileged {
-		return fd, err
+		return fd, past{}, err
 	}
-	seen, err := openat(parent, name, unix.O_PATH|unix.O_DIRECTORY, 0)
+	seen, err := openat(parent, name, unix.O_PATH|flags, 0)
 	if err != nil {
-		return -1, err
+		return -1, past{}, err
 	}
 	defer unix.Close(seen)
 	st, err := fstat(seen)
 	if err != nil {
-		return -1, err
+		return -1, past{}, err
 	}
-	h := handle{fd: seen, path: true}
-	if h.chmod(st.Mode&meta.ModeMask|0o700) != nil {
-		return -1, unix.EACCES
+	was := past{loose: true, mode: uint16(st.Mode & meta.ModeMask)}
+	if (handle{fd: seen, path: true}).chmod(uint32(was.mode|0o700)) != nil {
+		return -1, past{}, unix.EACCES
 	}
-	return openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	fd, err = openat(parent, name, unix.O_RDONLY|unix.O_NONBLOCK|flags, 0)
+	return fd, was, err
 }
 
 // reopen opens a directory of the target by its path, one component at a time. The caller closes it.
@@ -213,5 +212,5 @@ func (r *run) finishAttrs(d *dir) (changed bool, err error) {
 	if err := r.step(StepAttrs); err != nil {
 		return false, err
 	}
-	return r.fix(h, d.entry, d.fresh, d.path)
+	return r.fix(h, d.entry, d.past, d.path)
 }

@@ -46,7 +46,7 @@ func older(t *testing.T) string {
 	delete(n.Children, "empty")
 	delete(n.Children, "xattrdir")
 	n.Children["emptydir"] = n.Children["emptydir"].With(mode(0o777))
-	dst := t.TempDir()
+	dst := tempDir(t)
 	restore(t, open(t, tt.NewMemory(), n), "", dst, options{})
 	return dst
 }
@@ -161,7 +161,7 @@ func TestAMissingBlockNamesFileAndCIDAndLeavesNothingHalfWritten(t *testing.T) {
 			lost = small
 		}
 		b.Lose(lost)
-		dst := t.TempDir()
+		dst := tempDir(t)
 		_, err := restorer.Restore(ctx, s, "", dst, options{})
 		if !errors.Is(err, snapshot.ErrNotFound) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), c) {
 			t.Errorf("%s: %v", name, err)
@@ -191,7 +191,7 @@ func restoreForever(dst string) {
 
 func TestAfterAKillTheNextRunCompletes(t *testing.T) {
 	s := open(t, tt.NewMemory(), unprivileged(), hardlinks...)
-	dst := filepath.Join(t.TempDir(), "dst")
+	dst := filepath.Join(tempDir(t), "dst")
 	for round := range 15 {
 		child := exec.Command(os.Args[0], dst)
 		child.Env = append(os.Environ(), "RESTORER_TEST_CHILD=restore")

@@ -55,7 +55,7 @@ func (r *run) writeFile(d *dir, fd int, e tree.Entry) error {
 	if err := r.step(StepAttrs); err != nil {
 		return err
 	}
-	_, err := r.fix(h, e, true, tree.Join(d.path, e.Name))
+	_, err := r.fix(h, e, past{fresh: true}, tree.Join(d.path, e.Name))
 	return err
 }
 

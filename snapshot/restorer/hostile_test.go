@@ -28,7 +28,7 @@ import (
 // around makes a directory with a target and a file beside it that must stay as it is.
 func around(t *testing.T) (dir, dst string, check func()) {
 	t.Helper()
-	dir = t.TempDir()
+	dir = tempDir(t)
 	dst = filepath.Join(dir, "dst")
 	outside := filepath.Join(dir, "outside")
 	err := errors.Join(os.Mkdir(dst, 0o755), os.MkdirAll(filepath.Join(outside, "sub"), 0o750),
@@ -189,7 +189,7 @@ func TestAnExponentialDAGIsBounded(t *testing.T) {
 			"l": {Attr: meta.Attr{Type: meta.Dir}, Link: c}, "r": {Attr: meta.Attr{Type: meta.Dir}, Link: c}}))
 	}
 	for _, l := range []tree.Limits{{MaxEntries: 100}, {MaxDepth: 10, MaxEntries: 1 << 20}} {
-		r, err := restorer.Restore(ctx, foreign(t, b, c), "", t.TempDir(), options{Limits: l})
+		r, err := restorer.Restore(ctx, foreign(t, b, c), "", tempDir(t), options{Limits: l})
 		if !errors.Is(err, snapshot.ErrFormat) || r.Made > 2000 {
 			t.Errorf("%+v: %d made, %v", l, r.Made, err)
 		}
@@ -214,7 +214,7 @@ func TestFilesThatLieAboutTheirSizeLeaveNothing(t *testing.T) {
 		}
 		f := dagNode(t, b, file(size), format.Link{Cid: leaf.Cid(), Size: 5})
 		root := dagNode(t, b, ft.FolderPBData(), format.Link{Name: "f", Cid: f, Size: 5})
-		dst := t.TempDir()
+		dst := tempDir(t)
 		if _, err := restorer.Restore(ctx, foreign(t, b, root), "", dst, options{}); err == nil {
 			t.Errorf("a file of %d bytes in a block of 5 was restored", size)
 		}
@@ -226,7 +226,7 @@ func TestFilesThatLieAboutTheirSizeLeaveNothing(t *testing.T) {
 
 func TestAFileWhereADirectoryShouldBeIsReplaced(t *testing.T) {
 	s := open(t, tt.NewMemory(), tt.Dir(map[string]tt.Node{"d": tt.Dir(map[string]tt.Node{"e": tt.Dir(nil)})}))
-	dst := t.TempDir()
+	dst := tempDir(t)
 	if err := unix.Mkfifo(filepath.Join(dst, "d"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -103,7 +103,7 @@ var hardlinks = []meta.Hardlink{
 
 func TestEveryKindOfFileAndAttributeComesBack(t *testing.T) {
 	s := open(t, tt.NewMemory(), unprivileged(), hardlinks...)
-	dst := filepath.Join(t.TempDir(), "new")
+	dst := filepath.Join(tempDir(t), "new")
 	r := restore(t, s, "", dst, options{})
 	equal(t, s, "", dst)
 	if r.Replaced+r.Removed+r.Extra != 0 || r.Adjusted != 1 || r.Made != uint64(len(wanted(t, s, "")))-1 {
@@ -114,7 +114,7 @@ func TestEveryKindOfFileAndAttributeComesBack(t *testing.T) {
 func TestWhatIsEqualIsNotTouched(t *testing.T) {
 	b := tt.NewMemory()
 	s := open(t, b, unprivileged(), hardlinks...)
-	dst := t.TempDir()
+	dst := tempDir(t)
 	restore(t, s, "", dst, options{})
 	before := ctimes(t, dst)
 	r := restore(t, s, "", dst, options{Delete: true, Step: func(label string) error {
@@ -190,7 +190,7 @@ func TestOnlyWhatDiffersIsRepaired(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, tt.NewMemory(), unprivileged(), hardlinks...)
-			dst := t.TempDir()
+			dst := tempDir(t)
 			restore(t, s, "", dst, options{})
 			tc.change(t, dst)
 			r := restore(t, s, "", dst, options{})
@@ -229,7 +229,7 @@ func fill(path string, _ int64) error {
 func TestAnOldFileIsWholeUntilTheNewOneIs(t *testing.T) {
 	b := tt.NewMemory()
 	s := open(t, b, tt.Dir(map[string]tt.Node{"f": tt.File(noise(3, 100_000))}))
-	dst := t.TempDir()
+	dst := tempDir(t)
 	path := filepath.Join(dst, "f")
 	if err := os.WriteFile(path, []byte("the old one"), 0o600); err != nil {
 		t.Fatal(err)
@@ -254,7 +254,7 @@ func TestAnOldFileIsWholeUntilTheNewOneIs(t *testing.T) {
 
 func TestWhatTheSnapshotDoesNotHaveGoesOnlyWhenAsked(t *testing.T) {
 	s := open(t, tt.NewMemory(), tt.Dir(map[string]tt.Node{"keep": tt.File("1"), "d": tt.Dir(map[string]tt.Node{"in": tt.File("2")})}))
-	dst, outside := t.TempDir(), t.TempDir()
+	dst, outside := tempDir(t), tempDir(t)
 	if err := os.WriteFile(filepath.Join(outside, "precious"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +281,7 @@ func TestWhatTheSnapshotDoesNotHaveGoesOnlyWhenAsked(t *testing.T) {
 
 func TestADirectoryInTheWayIsNotEmptiedUnasked(t *testing.T) {
 	s := open(t, tt.NewMemory(), tt.Dir(map[string]tt.Node{"f": tt.File("new")}))
-	dst := t.TempDir()
+	dst := tempDir(t)
 	mine := filepath.Join(dst, "f/mine")
 	if err := errors.Join(os.Mkdir(filepath.Dir(mine), 0o755), os.WriteFile(mine, nil, 0o644)); err != nil {
 		t.Fatal(err)
@@ -302,11 +302,11 @@ func TestAPartOfASnapshotIsRestoredByItself(t *testing.T) {
 		"p": tt.Dir(map[string]tt.Node{"x": tt.File("linked"), "y": tt.File("linked"), "only": tt.File("two")}),
 		"q": tt.File("two"),
 	}), meta.Hardlink{Path: "p/x", Leader: "0"}, meta.Hardlink{Path: "p/y", Leader: "0"}, meta.Hardlink{Path: "q", Leader: "p/only"})
-	dst := t.TempDir()
+	dst := tempDir(t)
 	restore(t, s, "/p/", dst, options{})
 	equal(t, s, "p", dst)
 
-	dst = filepath.Join(t.TempDir(), "new")
+	dst = filepath.Join(tempDir(t), "new")
 	restore(t, s, "p/x", dst, options{})
 	if data, err := os.ReadFile(filepath.Join(dst, "x")); err != nil || string(data) != "linked" {
 		t.Errorf("%q, %v", data, err)
@@ -325,7 +325,7 @@ func TestAForeignTreeIsRestoredAsTheCallersOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dst := t.TempDir()
+	dst := tempDir(t)
 	if err := os.Chmod(dst, 0o711); err != nil {
 		t.Fatal(err)
 	}
@@ -343,10 +343,10 @@ func TestAForeignTreeIsRestoredAsTheCallersOwn(t *testing.T) {
 
 func TestTheTargetIsMadeButNotItsParents(t *testing.T) {
 	s := open(t, tt.NewMemory(), tt.Dir(nil))
-	if _, err := restorer.Restore(ctx, s, "", filepath.Join(t.TempDir(), "a/b"), options{}); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := restorer.Restore(ctx, s, "", filepath.Join(tempDir(t), "a/b"), options{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
-	file := filepath.Join(t.TempDir(), "file")
+	file := filepath.Join(tempDir(t), "file")
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -357,7 +357,7 @@ func TestTheTargetIsMadeButNotItsParents(t *testing.T) {
 
 func TestTwoRestoresIntoOneTargetAreRefused(t *testing.T) {
 	s := open(t, tt.NewMemory(), tt.Dir(map[string]tt.Node{"f": tt.File("x")}))
-	dst := t.TempDir()
+	dst := tempDir(t)
 	restore(t, s, "", dst, options{Step: func(string) error {
 		if _, err := restorer.Restore(ctx, s, "", dst, options{}); !errors.Is(err, restorer.ErrBusy) {
 			t.Errorf("a second restore: %v", err)

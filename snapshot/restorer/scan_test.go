@@ -114,10 +114,7 @@ func scan(t *testing.T, dir, path string, objects map[string]object, firsts map[
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		o.Type, o.Holes = meta.File, st.Blocks*512 < st.Size
-		data, err := os.ReadFile(full)
-		if err != nil {
-			t.Fatal(err)
-		}
+		data := readFile(t, full, o.Mode)
 		o.Content = fmt.Sprintf("%x", sha256.Sum256(data))
 	case unix.S_IFDIR:
 		o.Type = meta.Dir
@@ -145,6 +142,16 @@ func scan(t *testing.T, dir, path string, objects map[string]object, firsts map[
 	if o.Type != meta.Dir {
 		return
 	}
+	if os.Geteuid() != 0 {
+		if err := os.Chmod(full, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := unix.Chmod(full, uint32(o.Mode)); err != nil {
+				t.Fatal(err)
+			}
+		}()
+	}
 	names, err := os.ReadDir(full)
 	if err != nil {
 		t.Fatal(err)
@@ -152,6 +159,44 @@ func scan(t *testing.T, dir, path string, objects map[string]object, firsts map[
 	for _, n := range names {
 		scan(t, dir, tree.Join(path, n.Name()), objects, firsts)
 	}
+}
+
+// readFile also reads what its owner may not.
+func readFile(t *testing.T, path string, mode uint16) []byte {
+	t.Helper()
+	if os.Geteuid() != 0 && mode&0o400 == 0 {
+		if err := unix.Chmod(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := unix.Chmod(path, uint32(mode)); err != nil {
+				t.Fatal(err)
+			}
+		}()
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// tempDir can be removed by its owner whatever was restored into it.
+func tempDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	t.Cleanup(func() {
+		err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+			if e.IsDir() && err == nil {
+				return os.Chmod(path, 0o700)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 func xattrsOf(t *testing.T, path string) string {

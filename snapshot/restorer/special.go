@@ -55,6 +55,6 @@ func (r *run) fixSpecial(d *dir, name string, e tree.Entry) error {
 	if err := r.step(StepAttrs); err != nil {
 		return err
 	}
-	_, err = r.fix(h, e, true, tree.Join(d.path, e.Name))
+	_, err = r.fix(h, e, past{fresh: true}, tree.Join(d.path, e.Name))
 	return err
 }

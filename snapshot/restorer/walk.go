@@ -120,7 +120,7 @@ func (r *run) removeAll(dir int, name, path string) (bool, error) {
 		}
 		return err == nil, err
 	}
-	fd, openErr := r.openDir(dir, name)
+	fd, _, openErr := r.openShut(dir, name, unix.O_DIRECTORY)
 	if openErr == unix.ENOTDIR {
 		return false, err
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// writeReport writes dir/DATE-COMMIT.md: what ran, where, and what each top-level test logged.
+// writeReport writes dir/DATE-COMMIT.md: what ran, where, and what each test logged.
 func writeReport(dir string, args []string, s summary) error {
 	commit, err := firstLine("git", "rev-parse", "--short=12", "HEAD")
 	if err != nil {
@@ -37,11 +37,12 @@ func writeReport(dir string, args []string, s summary) error {
 		results []result
 	}{{"failed", s.failed}, {"skipped", s.skipped}, {"passed", s.passed}} {
 		for _, r := range part.results {
-			if strings.Contains(r.Test, "/") && part.verdict == "passed" {
+			text := logged(r.output)
+			if strings.Contains(r.Test, "/") && part.verdict == "passed" && text == "" {
 				continue
 			}
 			fmt.Fprintf(&b, "\n## %s %s: %s in %.1f s\n", r.Package, r.Test, part.verdict, r.Elapsed)
-			if text := logged(r.output); text != "" {
+			if text != "" {
 				fmt.Fprintf(&b, "\n```\n%s```\n", text)
 			}
 		}

@@ -136,23 +136,20 @@ func (w *worker) loadSegment(s *segment) (*cursor, error) {
 	return c, err
 }
 
-// saveSegment saves the entries of one of several segments, if they are not as the cache has them.
+// saveSegment saves the entries of one of several segments, if they are not as the cache has them. It is the
+// directory's record that names their roots, all in one.
 func (w *worker) saveSegment(s *segment) error {
 	d := s.dir
 	if !d.dev.caches || len(d.segments) == 1 {
 		return nil
 	}
 	var value []byte
-	var roots []cid.Cid
 	for _, i := range s.entries {
 		if i == becameDir || !d.entries[i].caches() {
 			s.partial = true
 			continue
 		}
 		value = d.entries[i].append(value)
-		if c := d.entries[i].cid; c.Defined() {
-			roots = append(roots, c)
-		}
 	}
 	s.digest = digest(value)
 	if bytes.Equal(value, s.value) {
@@ -160,7 +157,7 @@ func (w *worker) saveSegment(s *segment) error {
 		return nil
 	}
 	s.value = nil
-	return w.put.save(w.ctx, StatRecord{Key: s.key(), Value: value, Roots: roots})
+	return w.put.save(w.ctx, StatRecord{Key: s.key(), Value: value})
 }
 
 // newRecord is what the cache should have of a directory; nil if it must not.

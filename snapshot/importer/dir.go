@@ -181,6 +181,9 @@ func (w *worker) opened(d *dir, e *entry) error {
 	if d.depth <= keepOpenDepth {
 		d.fdUsers++
 	}
+	if d.parent == nil {
+		d.fdUsers++ // to the end of the run: deep directories are reached from here
+	}
 	n := int64(len(d.segments) + len(d.subdirs))
 	d.toOpen.Store(n)
 	d.pending.Store(n + 1)

@@ -68,9 +68,10 @@ func Import(ctx context.Context, b snapshot.Blocks, dir string, o Options) (*Res
 
 // hooks let tests act at moments that are otherwise a matter of luck.
 type hooks struct {
-	read    func(name string) // after the content of a file was read, before it is known to have settled
 	listed  func(d *dir)      // after the names in a directory were read
 	opening func(name string) // before a file is opened
+	reading func(name string) // before each time its content is read
+	read    func(name string) // after that, before it is known to have settled
 }
 
 func importDir(ctx context.Context, b snapshot.Blocks, dir string, o Options, h hooks) (*Result, error) {

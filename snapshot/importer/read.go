@@ -89,8 +89,11 @@ func (w *worker) lookAgain(x ref) error {
 	return w.look(x.seg, x.index)
 }
 
-// readTry reads an open file once; content holds what was read of it.
+// readTry reads an open file once.
 func (w *worker) readTry(f *file) error {
+	if w.hooks.reading != nil {
+		w.hooks.reading(f.entry().name)
+	}
 	if f.before.Size > minSpan {
 		if w.chunker.size > 0 {
 			f.start(w.run)

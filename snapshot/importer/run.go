@@ -201,8 +201,8 @@ func (d *descriptors) add(fd int) {
 
 func (d *descriptors) close(fd int) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	delete(d.open, fd)
+	d.mu.Unlock()
 	unix.Close(fd)
 }
 

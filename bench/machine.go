@@ -130,6 +130,10 @@ func machineFacts(ctx context.Context, dir string, t tools) ([]fact, error) {
 	if err != nil {
 		return nil, err
 	}
+	least, err := floor()
+	if err != nil {
+		return nil, err
+	}
 	return []fact{
 		{"date", time.Now().UTC().Format("2006-01-02 15:04 MST")},
 		{"volary", commit},
@@ -141,6 +145,7 @@ func machineFacts(ctx context.Context, dir string, t tools) ([]fact, error) {
 		{"memory", memory},
 		{"kernel", unix.ByteSliceToString(uts.Sysname[:]) + " " + unix.ByteSliceToString(uts.Release[:])},
 		{"file system", strings.Join(strings.Fields(fileSystem), " ")},
+		{"least peak of memory that could be told apart", fmt.Sprintf("%.0f MiB", mib(least))},
 	}, nil
 }
 

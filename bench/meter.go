@@ -53,7 +53,7 @@ func (m *meter) Measure(step func() error) (usage, error) {
 }
 
 // Run measures one command and returns what it printed. Its memory is the kernel's peak resident size, which
-// also counts this process at the moment it forked: small as it is kept, that is the least that can be shown.
+// also counts this process at the moment it forked: see floor.
 func (m *meter) Run(cmd *exec.Cmd) (string, usage, error) {
 	var stdout, stderr bytes.Buffer
 	if cmd.Stdout == nil {
@@ -67,6 +67,15 @@ func (m *meter) Run(cmd *exec.Cmd) (string, usage, error) {
 	u.CPU = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	u.Memory = cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
 	return strings.TrimSpace(stdout.String()), u, nil
+}
+
+// floor is the least peak of memory that Run can see: that of this process.
+func floor() (int64, error) {
+	var ru unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &ru); err != nil {
+		return 0, fmt.Errorf("getrusage: %w", err)
+	}
+	return ru.Maxrss << 10, nil
 }
 
 // command is a command that is killed when ctx ends.

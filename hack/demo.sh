@@ -10,15 +10,16 @@ trap 'chmod -R u+w "$work" && rm -rf "$work"' EXIT
 export VOLARY_HOME=$work/home
 copy=$work/copy
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-[ -t 1 ] || say() { printf '\n%s\n' "$*"; }
+exec 3>&1 # what happens is told here, also when a command's output is kept
+say() { printf '\n\033[1m%s\033[0m\n' "$*" >&3; }
+[ -t 3 ] || say() { printf '\n%s\n' "$*" >&3; }
 
 # timed COMMAND...: shows the command, runs it, and says how long it took.
 timed() {
-	printf '$ %s\n' "$(printf '%s ' "$@" | sed "s#$volary#volary#g; s#$work#\$WORK#g; s# \$##")" >&2
+	printf '$ %s\n' "$(printf '%s ' "$@" | sed "s#$volary#volary#g; s#$work#\$WORK#g; s# \$##")" >&3
 	local start=$EPOCHREALTIME status=0
 	"$@" || status=$?
-	printf '  %.2f s\n' "$(((${EPOCHREALTIME/[.,]/} - ${start/[.,]/}) / 1000))e-3" >&2
+	printf '  %.2f s\n' "$(((${EPOCHREALTIME/[.,]/} - ${start/[.,]/}) / 1000))e-3" >&3
 	return $status
 }
 
@@ -46,6 +47,7 @@ timed "$volary" restore "$first" "$copy"
 say "3. The two are equal: to diff, and to volary (modes, owners, times and all)"
 timed diff -r --no-dereference "$source" "$copy"
 timed "$volary" diff "$first" "$copy"
+echo "equal: neither found a difference"
 
 say "4. Change the copy: edit one file, add one, remove one, make one executable; and snapshot it"
 # Only regular files are touched: a packaged toolchain may hold links that lead out of it.

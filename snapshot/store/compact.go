@@ -175,16 +175,16 @@ func (m *mover) copy(ctx context.Context, id uint32) ([]moved, error) {
 			return nil, err
 		}
 	}
-	f, err := s.openPack(id)
+	p, err := s.openPack(id)
 	if err != nil {
 		return nil, err
 	}
-	fi, err := f.Stat()
+	fi, err := p.file.Stat()
 	if err != nil {
 		return nil, err
 	}
 	var blocks []moved
-	r := newFrameReader(f, 0, fi.Size())
+	r := newFrameReader(p.file, 0, fi.Size())
 	for {
 		fr, err := r.next()
 		if errors.Is(err, io.EOF) {
@@ -250,9 +250,8 @@ func (m *mover) next() error {
 
 func (m *mover) append(fr frame) (off int64, err error) {
 	c := fr.name.cid()
-	over := frameOverhead(m.tail, len(c.KeyString()), len(fr.data))
-	m.buf = append(appendHeader(m.buf, c, len(fr.data), over), fr.data...)
-	off = m.tail + int64(over)
+	m.buf = append(appendHeader(m.buf, c, len(fr.data)), fr.data...)
+	off = m.tail + int64(frameOverhead(c))
 	m.tail = off + int64(len(fr.data))
 	if len(m.buf) < 4<<20 {
 		return off, nil

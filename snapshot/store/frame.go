@@ -17,47 +17,29 @@ import (
 //
 //	magic    4 bytes  "vbk1"
 //	size     4 bytes  little endian, of the data
-//	pad      2 bytes  little endian, zero bytes between CID and data
-//	cidSize  2 bytes  little endian
+//	cidSize  4 bytes  little endian
 //	check    4 bytes  little endian, CRC-32C of all of the above and the CID
 //	cid      cidSize bytes, a CIDv1
-//	pad zero bytes
 //	data
-//
-// The data of a frame of alignFrom bytes and more begins at a multiple of frameAlign, for direct I/O.
 const (
 	frameMagic  = "vbk1"
 	frameHeader = 16
-	frameAlign  = 4096
-	alignFrom   = 64 << 10
 	maxCIDSize  = 256
 )
 
-// frameOverhead is the bytes that come before the data of a frame which starts at off.
-func frameOverhead(off int64, cidSize, size int) int {
-	n := frameHeader + cidSize
-	if size >= alignFrom {
-		if r := int((off + int64(n)) % frameAlign); r != 0 {
-			n += frameAlign - r
-		}
-	}
-	return n
-}
+// frameOverhead is the bytes that come before the data of a frame.
+func frameOverhead(c cid.Cid) int { return frameHeader + c.ByteLen() }
 
-// appendHeader appends what precedes a frame's data; overhead is from frameOverhead.
-func appendHeader(b []byte, c cid.Cid, size, overhead int) []byte {
+// appendHeader appends what precedes a frame's data of size bytes.
+func appendHeader(b []byte, c cid.Cid, size int) []byte {
 	at := len(b)
 	key := c.KeyString()
 	b = append(b, frameMagic...)
 	b = binary.LittleEndian.AppendUint32(b, uint32(size))
-	b = binary.LittleEndian.AppendUint16(b, uint16(overhead-frameHeader-len(key)))
-	b = binary.LittleEndian.AppendUint16(b, uint16(len(key)))
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(key)))
 	b = append(b, 0, 0, 0, 0)
 	b = append(b, key...)
 	binary.LittleEndian.PutUint32(b[at+12:], headerCheck(b[at:at+frameHeader], b[at+frameHeader:]))
-	for len(b) < at+overhead {
-		b = append(b, 0)
-	}
 	return b
 }
 
@@ -100,9 +82,8 @@ func (r *frameReader) next() (frame, error) {
 		return frame{}, torn(r.off, err)
 	}
 	size := binary.LittleEndian.Uint32(h[4:])
-	pad := int64(binary.LittleEndian.Uint16(h[8:]))
-	cidSize := int(binary.LittleEndian.Uint16(h[10:]))
-	if string(h[:4]) != frameMagic || cidSize > maxCIDSize || size > snapshot.MaxBlockSize || pad >= frameAlign {
+	cidSize := binary.LittleEndian.Uint32(h[8:])
+	if string(h[:4]) != frameMagic || cidSize > maxCIDSize || size > snapshot.MaxBlockSize {
 		return frame{}, torn(r.off, nil)
 	}
 	key := h[frameHeader : frameHeader+cidSize]
@@ -120,9 +101,6 @@ func (r *frameReader) next() (frame, error) {
 	if err != nil {
 		return frame{}, torn(r.off, nil)
 	}
-	if _, err := r.r.Discard(int(pad)); err != nil {
-		return frame{}, torn(r.off, err)
-	}
 	if cap(r.buf) < int(size) {
 		r.buf = make([]byte, max(int(size), 1<<20))
 	}
@@ -130,7 +108,7 @@ func (r *frameReader) next() (frame, error) {
 	if _, err := io.ReadFull(r.r, data); err != nil {
 		return frame{}, torn(r.off, err)
 	}
-	f := frame{name: n, start: r.off, off: r.off + frameHeader + int64(cidSize) + pad, data: data}
+	f := frame{name: n, start: r.off, off: r.off + frameHeader + int64(cidSize), data: data}
 	r.off = f.off + int64(size)
 	return f, nil
 }

@@ -69,7 +69,9 @@ func TestOpenRefusesWhatItMustNotTouch(t *testing.T) {
 }
 
 func write(name, text string) func(*testing.T, string) error {
-	return func(_ *testing.T, dir string) error { return os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600) }
+	return func(_ *testing.T, dir string) error {
+		return os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600)
+	}
 }
 
 func remove(name string) func(*testing.T, string) error {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +31,8 @@ type pack struct {
 	inflight int
 	last     *reservation
 	broken   error // why writing at good failed; nothing above it counts
+
+	ahead atomic.Int64 // where the bytes asked to be read ahead end
 }
 
 // A reservation is a range of a pack that one goroutine writes. Reservations of a pack succeed in the order
@@ -58,8 +61,25 @@ func packName(id uint32) string { return fmt.Sprintf("%08d%s", id, packExt) }
 
 func (s *Store) packPath(id uint32) string { return filepath.Join(s.dir, packsDir, packName(id)) }
 
-// openPack returns the file of a pack, opened at its first use and kept open.
-func (s *Store) openPack(id uint32) (*os.File, error) {
+// readAhead is how far, in bytes, the disk is asked to read ahead of a reader that goes through a pack in its
+// order, as a restore does. The kernel sees no order when several goroutines read by turns.
+const readAhead = 8 << 20
+
+// advise asks for what follows the bytes about to be read if they are where the last such request leads.
+func (p *pack) advise(from, to int64) {
+	ahead := p.ahead.Load()
+	if from > ahead+readAhead || from < ahead-2*readAhead {
+		p.ahead.CompareAndSwap(ahead, to)
+		return
+	}
+	if ahead-to > readAhead/2 || !p.ahead.CompareAndSwap(ahead, ahead+readAhead) {
+		return
+	}
+	withFd(p.file, func(fd int) error { return unix.Fadvise(fd, ahead, readAhead, unix.FADV_WILLNEED) })
+}
+
+// openPack returns a pack, its file opened at the first use and kept open.
+func (s *Store) openPack(id uint32) (*pack, error) {
 	s.mu.RLock()
 	p, closed := s.packs[id], s.closed
 	s.mu.RUnlock()
@@ -67,7 +87,7 @@ func (s *Store) openPack(id uint32) (*os.File, error) {
 		return nil, ErrClosed
 	}
 	if p != nil {
-		return p.file, nil
+		return p, nil
 	}
 	f, err := os.Open(s.packPath(id))
 	if err != nil {
@@ -80,10 +100,11 @@ func (s *Store) openPack(id uint32) (*os.File, error) {
 		if s.closed {
 			return nil, ErrClosed
 		}
-		return p.file, nil
+		return p, nil
 	}
-	s.packs[id] = &pack{id: id, file: f}
-	return f, nil
+	p = &pack{id: id, file: f}
+	s.packs[id] = p
+	return p, nil
 }
 
 // read returns the bytes of a block, unverified. A sweep may move them meanwhile: then the look-up is
@@ -110,7 +131,7 @@ func (s *Store) read(hash string, buf []byte) ([]byte, error) {
 }
 
 func (s *Store) readAt(e entry, buf []byte) ([]byte, error) {
-	f, err := s.openPack(e.pack)
+	p, err := s.openPack(e.pack)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +142,8 @@ func (s *Store) readAt(e entry, buf []byte) ([]byte, error) {
 		buf = make([]byte, e.size)
 	}
 	buf = buf[:e.size]
-	switch _, err := f.ReadAt(buf, e.off); {
+	p.advise(e.off, e.off+int64(e.size))
+	switch _, err := p.file.ReadAt(buf, e.off); {
 	case err == nil || errors.Is(err, io.EOF) && e.size == 0:
 		return buf, nil
 	case errors.Is(err, os.ErrClosed):
@@ -133,9 +155,8 @@ func (s *Store) readAt(e entry, buf []byte) ([]byte, error) {
 	}
 }
 
-// reserve takes the next n bytes of the active pack; size gives n for an offset, since padding depends on it.
-// The caller holds mu.
-func (s *Store) reserve(size func(off int64) int64) (*reservation, error) {
+// reserve takes the next n bytes of the active pack. The caller holds mu.
+func (s *Store) reserve(n int64) (*reservation, error) {
 	if p := s.active; p != nil && p.broken != nil {
 		return nil, p.broken
 	}
@@ -147,8 +168,7 @@ func (s *Store) reserve(size func(off int64) int64) (*reservation, error) {
 		s.active = p
 	}
 	p := s.active
-	r := &reservation{pack: p, start: p.tail, prev: p.last, done: make(chan struct{})}
-	r.end = r.start + size(r.start)
+	r := &reservation{pack: p, start: p.tail, end: p.tail + n, prev: p.last, done: make(chan struct{})}
 	p.tail, p.last = r.end, r
 	p.inflight++
 	return r, nil

@@ -2,9 +2,11 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 
 	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
 
 	"github.com/volary/volary/snapshot"
 )
@@ -52,12 +54,13 @@ func (s *Store) crowded() bool {
 // A run is the part of a Put that is written at once.
 type run struct {
 	names []name
+	cids  []cid.Cid // that the blocks are framed under
 	fresh []int // positions of the blocks that are in no index
 	waits []*reservation
 }
 
 func (s *Store) putRun(sess *Session, bs []blocks.Block) error {
-	r := run{names: make([]name, len(bs))}
+	r := run{names: make([]name, len(bs)), cids: make([]cid.Cid, len(bs))}
 	for i, b := range bs {
 		n, err := nameOf(b.Cid())
 		if err != nil {
@@ -66,10 +69,10 @@ func (s *Store) putRun(sess *Session, bs []blocks.Block) error {
 		if size := len(b.RawData()); size > snapshot.MaxBlockSize {
 			return fmt.Errorf("block %s of %d bytes, more than %d: %w", b.Cid(), size, snapshot.MaxBlockSize, snapshot.ErrFormat)
 		}
-		if !n.identity && (!n.verifiable() || len(n.cid().KeyString()) > maxCIDSize) {
+		if !n.identity && (!n.verifiable() || len(n.hash)+2*binary.MaxVarintLen64 > maxCIDSize) {
 			return fmt.Errorf("block %s could never be read back: hash function %#x: %w", b.Cid(), n.code, snapshot.ErrFormat)
 		}
-		r.names[i] = n
+		r.names[i], r.cids[i] = n, n.cid()
 	}
 	res, err := s.claim(sess, bs, &r)
 	if err != nil {
@@ -152,24 +155,23 @@ func (s *Store) claimFresh(sess *Session, bs []blocks.Block, r *run, flushes uin
 	if len(pends) == 0 {
 		return nil, false, nil
 	}
-	res, err := s.reserve(func(off int64) int64 {
-		start := off
-		for k, i := range r.fresh {
-			p := pends[k]
-			off += int64(frameOverhead(off, len(r.names[i].cid().KeyString()), int(p.entry.size)))
-			p.entry.off = off
-			off += int64(p.entry.size)
-		}
-		return off - start
-	})
+	var total int64
+	for k, i := range r.fresh {
+		total += int64(frameOverhead(r.cids[i])) + int64(pends[k].entry.size)
+	}
+	res, err := s.reserve(total)
 	if err != nil {
 		for _, p := range pends {
 			delete(s.pending, p.hash)
 		}
 		return nil, false, err
 	}
-	for _, p := range pends {
-		p.entry.pack, p.res = res.pack.id, res
+	off := res.start
+	for k, i := range r.fresh {
+		p := pends[k]
+		off += int64(frameOverhead(r.cids[i]))
+		p.entry.pack, p.entry.off, p.res = res.pack.id, off, res
+		off += int64(p.entry.size)
 	}
 	res.pends = pends
 	return res, false, nil
@@ -177,24 +179,19 @@ func (s *Store) claimFresh(sess *Session, bs []blocks.Block, r *run, flushes uin
 
 // write writes the frames of a reservation: small blocks beside their headers, large ones from where they are.
 func (s *Store) write(res *reservation, bs []blocks.Block, r *run) error {
-	total, off := 0, res.start
+	total := int(res.end - res.start)
 	for _, p := range res.pends {
-		total += int(p.entry.off - off)
-		if p.entry.size < copyBelow {
-			total += int(p.entry.size)
+		if p.entry.size >= copyBelow {
+			total -= int(p.entry.size)
 		}
-		off = p.entry.off + int64(p.entry.size)
 	}
 	buf := s.takeBuffer(total)
 	defer func() { s.buffers.Put(&buf) }()
 	var vec [][]byte
 	from := 0
-	off = res.start
-	for k, p := range res.pends {
-		i := r.fresh[k]
+	for _, i := range r.fresh {
 		data := bs[i].RawData()
-		buf = appendHeader(buf, r.names[i].cid(), len(data), int(p.entry.off-off))
-		off = p.entry.off + int64(len(data))
+		buf = appendHeader(buf, r.cids[i], len(data))
 		if len(data) < copyBelow {
 			buf = append(buf, data...)
 			continue

@@ -122,6 +122,9 @@ func newBlock(codec byte, data []byte) blocks.Block {
 }
 
 func get(ctx context.Context, b meta.Getter, c cid.Cid) (fsNode, error) {
+	if codec := c.Prefix().Codec; codec != cid.DagProtobuf {
+		return fsNode{}, malformed("read unixfs node %s: codec %#x is not dag-pb", c, codec)
+	}
 	blk, err := b.Get(ctx, c)
 	if err != nil {
 		return fsNode{}, err

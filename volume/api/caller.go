@@ -1,0 +1,36 @@
+package api
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/volary/volary/snapshot/importer"
+)
+
+// ForCaller gives a session stat records that only callers of the same uid see. What a record says of a file
+// is believed without reading the file, so nobody may write one for somebody else. Whoever opens a store
+// directly does the same with the effective uid, to find again what was saved through a daemon.
+func ForCaller(s Session, uid uint32) Session { return callersSession{s, uid} }
+
+type callersSession struct {
+	Session
+	uid uint32
+}
+
+func (s callersSession) key(key []byte) []byte {
+	b := append(make([]byte, 0, 16+len(key)), "uid "...)
+	b = strconv.AppendUint(b, uint64(s.uid), 10)
+	return append(append(b, '/'), key...)
+}
+
+func (s callersSession) LoadStat(ctx context.Context, key []byte) ([]byte, error) {
+	return s.Session.LoadStat(ctx, s.key(key))
+}
+
+func (s callersSession) SaveStat(ctx context.Context, recs []importer.StatRecord) error {
+	own := make([]importer.StatRecord, len(recs))
+	for i, r := range recs {
+		own[i] = importer.StatRecord{Key: s.key(r.Key), Value: r.Value, Roots: r.Roots}
+	}
+	return s.Session.SaveStat(ctx, own)
+}

@@ -1,0 +1,237 @@
+package api
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
+	mh "github.com/multiformats/go-multihash"
+
+	"github.com/volary/volary/snapshot"
+)
+
+// Blocks, CIDs and stat records cross the socket as sequences of
+//
+//	string  = uvarint length, that many bytes
+//	cid     = string: a binary CID
+//	block   = cid, string: the bytes
+//	record  = string: key, string: value, uvarint n, n times cid
+//
+// with the shortest uvarints (multiformats' unsigned-varint). A sequence ends with the body.
+
+const (
+	maxCIDSize = 2048
+	// maxCIDs and maxCIDBytes bound a list of CIDs in one request; a client sends longer ones in parts.
+	maxCIDs     = 8192
+	maxCIDBytes = 1 << 20
+	// arenaSize is how much of a body of blocks is in memory at a time.
+	arenaSize = snapshot.MaxBlockSize
+	// arenaBlocks is how many blocks are stored at a time.
+	arenaBlocks = 512
+	readBuffer  = 128 << 10
+
+	maxStatKey   = 64 << 10
+	maxStatValue = 16 << 20
+	maxStatRoots = 1 << 16
+)
+
+func appendUvarint(b []byte, n int) []byte { return binary.AppendUvarint(b, uint64(n)) }
+
+func appendString[T []byte | string](b []byte, s T) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+func appendCID(b []byte, c cid.Cid) []byte { return appendString(b, c.KeyString()) }
+
+// frameReader reads the pieces of a sequence. All errors but those of the underlying reader wrap ErrRequest.
+type frameReader struct {
+	br   *bufio.Reader
+	name [maxCIDSize]byte
+}
+
+func newFrameReader(r io.Reader) *frameReader {
+	return &frameReader{br: bufio.NewReaderSize(r, readBuffer)}
+}
+
+// uvarint reads a number; io.EOF at the end of the body.
+func (f *frameReader) uvarint() (uint64, error) {
+	var v uint64
+	for i := 0; ; i++ {
+		b, err := f.br.ReadByte()
+		if err != nil {
+			if err == io.EOF && i > 0 {
+				err = errCut
+			}
+			return 0, err
+		}
+		if i == 9 || i > 0 && b == 0 {
+			return 0, fmt.Errorf("number is not in its shortest form or above 2^63: %w", ErrRequest)
+		}
+		v |= uint64(b&0x7f) << (7 * i)
+		if b < 0x80 {
+			return v, nil
+		}
+	}
+}
+
+var errCut = fmt.Errorf("body ends within a frame: %w", ErrRequest)
+
+// within turns the end of the body into an error, where a frame is not complete.
+func within(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return errCut
+	}
+	return err
+}
+
+// size reads the length of a string; io.EOF at the end of the body.
+func (f *frameReader) size(what string, limit int) (int, error) {
+	n, err := f.uvarint()
+	if err != nil {
+		return 0, err
+	}
+	if n > uint64(limit) {
+		return 0, fmt.Errorf("%s of %d bytes, at most %d are accepted: %w", what, n, limit, ErrTooLarge)
+	}
+	return int(n), nil
+}
+
+func (f *frameReader) fill(p []byte) error {
+	_, err := io.ReadFull(f.br, p)
+	return within(err)
+}
+
+// cid reads a CID; io.EOF at the end of the body.
+func (f *frameReader) cid() (cid.Cid, error) {
+	n, err := f.size("CID", maxCIDSize)
+	if err != nil {
+		return cid.Undef, err
+	}
+	name := f.name[:n]
+	if err := f.fill(name); err != nil {
+		return cid.Undef, err
+	}
+	c, err := cid.Cast(name)
+	if err != nil {
+		return cid.Undef, fmt.Errorf("CID %x: %w: %w", name, ErrRequest, err)
+	}
+	return c, nil
+}
+
+// cids reads a list to the end of the body.
+func (f *frameReader) cids() ([]cid.Cid, error) {
+	var cs []cid.Cid
+	for {
+		c, err := f.cid()
+		if err == io.EOF {
+			return cs, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(cs) == maxCIDs {
+			return nil, fmt.Errorf("more than %d CIDs: %w", maxCIDs, ErrTooLarge)
+		}
+		cs = append(cs, c)
+	}
+}
+
+// blockReader reads a sequence of blocks in parts that fit its memory.
+type blockReader struct {
+	frames *frameReader
+	arena  []byte
+	next   cid.Cid // header read, with the bytes to come
+	size   int
+	got    []blocks.Block
+}
+
+func newBlockReader(r io.Reader) *blockReader {
+	return &blockReader{frames: newFrameReader(r), arena: make([]byte, arenaSize)}
+}
+
+// reset makes the reader's memory serve another body.
+func (r *blockReader) reset(body io.Reader) {
+	r.frames.br.Reset(body)
+	r.next = cid.Undef
+	clear(r.got)
+}
+
+// batch returns the next blocks, which are not checked and valid until the next call; io.EOF after the last.
+func (r *blockReader) batch() ([]blocks.Block, error) {
+	r.got = r.got[:0]
+	used := 0
+	for len(r.got) < arenaBlocks {
+		err := r.header()
+		if err == io.EOF && len(r.got) > 0 {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if used+r.size > len(r.arena) {
+			break
+		}
+		data := r.arena[used : used+r.size : used+r.size]
+		if err := r.frames.fill(data); err != nil {
+			return nil, err
+		}
+		b, err := blocks.NewBlockWithCid(data, r.next)
+		if err != nil {
+			return nil, err
+		}
+		r.got, used, r.next = append(r.got, b), used+r.size, cid.Undef
+	}
+	return r.got, nil
+}
+
+func (r *blockReader) header() (err error) {
+	if r.next.Defined() {
+		return nil
+	}
+	c, err := r.frames.cid()
+	if err != nil {
+		return err
+	}
+	if r.size, err = r.frames.size(fmt.Sprintf("block %s", c), snapshot.MaxBlockSize); err != nil {
+		return within(err)
+	}
+	r.next = c
+	return nil
+}
+
+// verify checks that bytes are those a CID names.
+func verify(c cid.Cid, data []byte) error {
+	sum, err := c.Prefix().Sum(data)
+	if err != nil {
+		return fmt.Errorf("%w: %w", snapshot.ErrFormat, err)
+	}
+	if !sum.Equals(c) {
+		return errMismatch
+	}
+	return nil
+}
+
+var errMismatch = errors.New("the bytes are not those the CID names")
+
+// minDigest is the length in bytes below which a digest proves nothing; IPFS implementations share it.
+const minDigest = 20
+
+// verifyStranger checks a block from a caller who is not trusted.
+func verifyStranger(b blocks.Block) error {
+	c := b.Cid()
+	if p := c.Prefix(); p.MhType != mh.IDENTITY && p.MhLength < minDigest {
+		return fmt.Errorf("block %s: a digest of %d bytes is too short: %w", c, p.MhLength, snapshot.ErrFormat)
+	}
+	err := verify(c, b.RawData())
+	if errors.Is(err, errMismatch) {
+		err = fmt.Errorf("%w: %w", snapshot.ErrFormat, err)
+	}
+	if err != nil {
+		return fmt.Errorf("block %s: %w", c, err)
+	}
+	return nil
+}

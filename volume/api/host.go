@@ -1,0 +1,92 @@
+// Package api is how programs on one host share its state: an HTTP API on a unix socket, and its client.
+//
+// Start with [Host]: what a store, its pins and its upkeep offer, either opened directly or through the
+// socket of the daemon that holds them. The verbs of the command line are written against it, so each has
+// one implementation. Only blocks, pins, tags and stat records cross the socket; files are read and written
+// by the caller's process with the caller's rights.
+package api
+
+import (
+	"context"
+	"io"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/volary/volary/pinset"
+	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/importer"
+)
+
+// Host is a host's state. All of its parts are safe for concurrent use.
+type Host struct {
+	Blocks   snapshot.Blocks
+	Sessions Sessions
+	Pins     pinset.Set
+	Tags     Tags
+	Origins  Origins
+	Upkeep   Upkeep
+	io.Closer
+}
+
+// Session is a Blocks under which nothing is collected: every block put or found present through it stays
+// until Close. It also remembers what directories' files hashed to.
+type Session interface {
+	snapshot.Blocks
+	importer.StatCache
+	io.Closer
+}
+
+// Sessions begins sessions. The context bounds the call, not the session.
+type Sessions interface {
+	Session(ctx context.Context) (Session, error)
+}
+
+// Tags are names people give to roots; a tagged root is kept. Tag moves a name that exists, Untag of an
+// unknown name is an error that wraps fs.ErrNotExist. Both are durable when they return.
+type Tags interface {
+	Tag(ctx context.Context, name string, root cid.Cid) error
+	Untag(ctx context.Context, name string) error
+	Tags(ctx context.Context) (map[string]cid.Cid, error)
+}
+
+// Origins remembers which commits this host made; what a commit says of its author proves nothing. A mark
+// outlives the commit's pin.
+type Origins interface {
+	MarkOwn(ctx context.Context, commit cid.Cid) error
+	Own(ctx context.Context, commit cid.Cid) (bool, error)
+}
+
+// Upkeep looks after the store.
+type Upkeep interface {
+	// Collect removes what no pin, tag or session keeps, or with dryRun says what it would.
+	Collect(ctx context.Context, dryRun bool) (Collected, error)
+	// Drop forgets a block whose bytes are damaged, so that it can be put again.
+	Drop(ctx context.Context, c cid.Cid) error
+	Status(ctx context.Context) (Status, error)
+}
+
+// Collected is what a collection did, or would do.
+type Collected struct {
+	RemovedBlocks uint64    `json:"removed_blocks"`
+	RemovedBytes  uint64    `json:"removed_bytes"`
+	FreedBytes    uint64    `json:"freed_bytes"` // of disk space given back
+	KeptBlocks    uint64    `json:"kept_blocks"`
+	KeptBytes     uint64    `json:"kept_bytes"`
+	Missing       []cid.Cid `json:"missing,omitempty"` // blocks that pins need and the store lacks, or has damaged
+	// Withheld says that nothing was removed, because it is not known what a missing block links to.
+	Withheld bool `json:"withheld,omitempty"`
+}
+
+// Status is the state of a host at a glance.
+type Status struct {
+	Home    string `json:"home"`
+	Daemon  bool   `json:"daemon"` // answered by a daemon
+	Version string `json:"version"`
+	PeerID  string `json:"peer_id"`
+	Pins    uint64 `json:"pins"`
+	Tags    uint64 `json:"tags"`
+	Blocks  uint64 `json:"blocks"`
+	Bytes   uint64 `json:"bytes"`      // of blocks
+	Disk    uint64 `json:"disk_bytes"` // used by the store
+	Free    uint64 `json:"free_bytes"` // on its file system
+}

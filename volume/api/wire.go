@@ -1,0 +1,101 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/volary/volary/pinset"
+	"github.com/volary/volary/snapshot"
+)
+
+// text is a string whose bytes survive JSON: what is not UTF-8 becomes {"base64": "..."}.
+type text string
+
+type base64JSON struct {
+	Base64 []byte `json:"base64"`
+}
+
+func (t text) MarshalJSON() ([]byte, error) {
+	if utf8.ValidString(string(t)) {
+		return json.Marshal(string(t))
+	}
+	return json.Marshal(base64JSON{[]byte(t)})
+}
+
+func (t *text) UnmarshalJSON(b []byte) error {
+	if bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")) {
+		var j base64JSON
+		if err := unmarshal(b, &j); err != nil {
+			return err
+		}
+		*t = text(j.Base64)
+		return nil
+	}
+	var s string
+	if err := json.Unmarshal(b, &s); err != nil {
+		return err
+	}
+	*t = text(s)
+	return nil
+}
+
+type pinJSON struct {
+	Root    string          `json:"root"`
+	Name    text            `json:"name,omitempty"`
+	Meta    map[string]text `json:"meta,omitempty"`
+	Created time.Time       `json:"created,omitzero"`
+}
+
+type statusJSON struct {
+	State pinset.State `json:"state"`
+	Pin   *pinJSON     `json:"pin,omitempty"`
+}
+
+type tagJSON struct {
+	Name text   `json:"name"`
+	Root string `json:"root"`
+}
+
+type ownJSON struct {
+	Own bool `json:"own"`
+}
+
+type sessionJSON struct {
+	Session string `json:"session"`
+}
+
+func pinToWire(p pinset.Pin) (pinJSON, error) {
+	j := pinJSON{Root: p.Root.String(), Name: text(p.Name), Created: p.Created}
+	for k, v := range p.Meta {
+		if !utf8.ValidString(k) {
+			return j, fmt.Errorf("pin of %s: key %q is not UTF-8: %w", p.Root, k, snapshot.ErrFormat)
+		}
+		if j.Meta == nil {
+			j.Meta = make(map[string]text, len(p.Meta))
+		}
+		j.Meta[k] = text(v)
+	}
+	return j, nil
+}
+
+func pinFromWire(j pinJSON) (pinset.Pin, error) {
+	root, err := parseCID(j.Root)
+	if err != nil {
+		return pinset.Pin{}, err
+	}
+	return pinset.Pin{Root: root, Name: string(j.Name), Meta: metaFromWire(j.Meta), Created: j.Created}, nil
+}
+
+func metaFromWire(m map[string]text) map[string]string {
+	if m == nil {
+		return nil
+	}
+	meta := make(map[string]string, len(m))
+	for k, v := range m {
+		meta[k] = string(v)
+	}
+	return meta
+}

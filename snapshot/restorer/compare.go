@@ -3,7 +3,6 @@ package restorer
 import (
 	"bytes"
 	"errors"
-	"sync"
 
 	"github.com/ipfs/go-cid"
 	"golang.org/x/sys/unix"
@@ -153,67 +152,17 @@ func (r *run) compare(fd int, c unixfs.Chunk) error {
 		}
 		same = sum == c.CID
 	} else {
-		want, err := r.s.ChunkData(r.ctx, c)
+		err := r.withChunk(c, func(want []byte) error {
+			same = bytes.Equal(got, want)
+			return nil
+		})
 		if err != nil {
 			return err
 		}
-		same = bytes.Equal(got, want)
 	}
 	if !same {
 		return errDiffers
 	}
 	r.o.Progress.Bytes.Add(c.Size)
 	return nil
-}
-
-// buffer returns a buffer of at least n bytes; put it back into r.buffers.
-func (r *run) buffer(n uint64) *[]byte {
-	if buf, ok := r.buffers.Get().(*[]byte); ok && uint64(cap(*buf)) >= n {
-		return buf
-	}
-	buf := make([]byte, max(n, 64<<10))
-	return &buf
-}
-
-// parts does something to each chunk of a file, by further goroutines as long as the run has some to spare.
-type parts struct {
-	r  *run
-	do func(unixfs.Chunk) error
-	wg sync.WaitGroup
-
-	mu  sync.Mutex
-	err error
-}
-
-// run returns the first error, when nothing is going on any more.
-func (p *parts) run(e tree.Entry) error {
-	for c, err := range p.r.s.Chunks(p.r.ctx, e) {
-		if err == nil {
-			err = p.r.ctx.Err()
-		}
-		if p.failed(err) {
-			break
-		}
-		select {
-		case p.r.spare <- struct{}{}:
-			p.wg.Go(func() {
-				defer func() { <-p.r.spare }()
-				p.failed(p.do(c))
-			})
-		default:
-			p.failed(p.do(c))
-		}
-	}
-	p.wg.Wait()
-	return p.err
-}
-
-// failed notes an error, and reports whether there has been one.
-func (p *parts) failed(err error) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.err == nil {
-		p.err = err
-	}
-	return p.err != nil
 }

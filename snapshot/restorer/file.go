@@ -61,12 +61,10 @@ func (r *run) writeFile(d *dir, fd int, e tree.Entry) error {
 
 func (r *run) writeContent(fd int, e tree.Entry) error {
 	if e.CID.Prefix().Codec == cid.Raw && !e.Sparse {
-		blk, err := r.s.Blocks().Get(r.ctx, e.CID)
-		if err != nil {
-			return err
-		}
-		r.wrote(len(blk.RawData()))
-		return pwrite(fd, blk.RawData(), 0)
+		return r.withBlock(e.CID, e.Size, func(data []byte) error {
+			r.wrote(len(data))
+			return pwrite(fd, data, 0)
+		})
 	}
 	if e.Sparse || e.Size > writeback {
 		// An impossible size is refused here, before anything is written.
@@ -93,16 +91,14 @@ type writer struct {
 }
 
 func (w *writer) write(c unixfs.Chunk) error {
-	data, err := w.r.s.ChunkData(w.r.ctx, c)
-	if err != nil {
-		return err
-	}
-	if err := w.put(data, int64(c.Offset)); err != nil {
-		return err
-	}
-	w.r.wrote(len(data))
-	w.startWriteback(uint64(len(data)))
-	return nil
+	return w.r.withChunk(c, func(data []byte) error {
+		if err := w.put(data, int64(c.Offset)); err != nil {
+			return err
+		}
+		w.r.wrote(len(data))
+		w.startWriteback(uint64(len(data)))
+		return nil
+	})
 }
 
 func (w *writer) startWriteback(n uint64) {

@@ -85,6 +85,16 @@ func TestRealEverythingThatOnlyRootMayRestoreComesBack(t *testing.T) {
 	}
 }
 
+func TestRealWhatOnlyRootMayRestoreImportsToTheSameCIDs(t *testing.T) {
+	needRoot(t)
+	b := tt.NewMemory()
+	dst, again := tempDir(t), tempDir(t)
+	restore(t, openAs(t, privileged(), hardlinks...), "", dst, options{})
+	s := imported(t, b, dst)
+	restore(t, s, "", again, options{})
+	sameSnapshot(t, s, imported(t, b, again))
+}
+
 func TestRealEveryAttributeIsRepaired(t *testing.T) {
 	needRoot(t)
 	s := openAs(t, privileged(), hardlinks...)

@@ -181,7 +181,7 @@ func TestADamagedRecordIsNoRecord(t *testing.T) {
 	age()
 	again(t, m, dir)
 	for key, rec := range m.stats {
-		for n := range rec.Value {
+		for n := 0; n < len(rec.Value); n += 1 + len(rec.Value)/40 {
 			cut := rec
 			cut.Value = rec.Value[:n]
 			m.stats[key] = cut

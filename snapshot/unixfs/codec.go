@@ -59,7 +59,7 @@ func (n fsNode) fileSize() (uint64, error) {
 // decode reads a dag-pb node and the UnixFS message in it. What it accepts, other implementations read alike.
 func decode(b blocks.Block) (fsNode, error) {
 	n := fsNode{cid: b.Cid()}
-	if codec := n.cid.Prefix().Codec; codec != cid.DagProtobuf { // also asked by Stat, of blocks that others got
+	if codec := n.cid.Prefix().Codec; codec != cid.DagProtobuf {
 		return n, malformed("codec %#x is not dag-pb", codec)
 	}
 	const before, inLinks, after = 0, 1, 2

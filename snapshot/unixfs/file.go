@@ -14,7 +14,8 @@ import (
 // The file of one leaf is that leaf; the empty file is the empty leaf.
 type FileBuilder struct {
 	b      meta.Putter
-	levels []level // the leaves' first; each has at most FileLinks links
+	width  int     // links in a node
+	levels []level // the leaves' first
 }
 
 type level struct {
@@ -23,7 +24,7 @@ type level struct {
 }
 
 // NewFileBuilder returns a builder that writes inner nodes to b; the leaves are the caller's to write.
-func NewFileBuilder(b meta.Putter) *FileBuilder { return &FileBuilder{b: b} }
+func NewFileBuilder(b meta.Putter) *FileBuilder { return &FileBuilder{b: b, width: FileLinks} }
 
 // Add adds the next leaf, of size bytes of content.
 func (f *FileBuilder) Add(ctx context.Context, leaf cid.Cid, size uint64) error {
@@ -54,7 +55,7 @@ func (f *FileBuilder) push(ctx context.Context, l int, c Child, size uint64) err
 	if l == len(f.levels) {
 		f.levels = append(f.levels, level{})
 	}
-	if len(f.levels[l].links) == FileLinks {
+	if len(f.levels[l].links) == f.width {
 		if err := f.fold(ctx, l); err != nil {
 			return err
 		}

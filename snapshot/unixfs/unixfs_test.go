@@ -59,10 +59,10 @@ func boxoDAG() ipld.DAGService {
 	return merkledag.NewDAGService(blockservice.New(bs, offline.Exchange(bs)))
 }
 
-func boxoFile(t *testing.T, data []byte, chunkSize int64) ipld.Node {
+func boxoFile(t *testing.T, data []byte, chunkSize int64, width int) ipld.Node {
 	t.Helper()
 	p := uio.UnixFS_v1_2025
-	par := helpers.DagBuilderParams{Maxlinks: p.FileDAGWidth, RawLeaves: true, CidBuilder: p.CidBuilder(), Dagserv: boxoDAG()}
+	par := helpers.DagBuilderParams{Maxlinks: width, RawLeaves: true, CidBuilder: p.CidBuilder(), Dagserv: boxoDAG()}
 	db, err := par.New(chunk.NewSizeSplitter(bytes.NewReader(data), chunkSize))
 	if err != nil {
 		t.Fatal(err)
@@ -74,9 +74,10 @@ func boxoFile(t *testing.T, data []byte, chunkSize int64) ipld.Node {
 	return nd
 }
 
-func buildFile(t *testing.T, s *store, data []byte, chunkSize int) Child {
+func buildFile(t *testing.T, s *store, data []byte, chunkSize, width int) Child {
 	t.Helper()
 	f := NewFileBuilder(s)
+	f.width = width
 	for c := range slices.Chunk(data, chunkSize) {
 		leaf := Leaf(c)
 		if err := s.Put(t.Context(), leaf); err != nil {
@@ -94,21 +95,26 @@ func buildFile(t *testing.T, s *store, data []byte, chunkSize int) Child {
 }
 
 func TestFilesAreLaidOutAsBoxoDoesAndReadBack(t *testing.T) {
-	const size = 3 // tiny chunks reach the third level of the DAG
-	for _, n := range []int{0, 1, 2, 1023, 1024, 1025, 2048, 2049, 1024*1024 + 1025} {
-		data := make([]byte, n*size)
+	const size = 3
+	for _, tc := range []struct{ leaves, width int }{
+		{0, FileLinks}, {1, FileLinks}, {2, FileLinks}, {1023, FileLinks}, {1024, FileLinks}, {1025, FileLinks},
+		{2048, FileLinks}, {2049, FileLinks}, {20_000, FileLinks},
+		// Narrow nodes reach the levels that take 1 TiB with wide ones.
+		{4, 4}, {5, 4}, {16, 4}, {17, 4}, {64, 4}, {65, 4}, {68, 4}, {69, 4}, {80, 4}, {81, 4}, {256, 4}, {257, 4}, {1000, 4},
+	} {
+		data := make([]byte, tc.leaves*size)
 		for i := range data {
 			data[i] = byte(i % 251)
 		}
-		if n > 1 {
+		if tc.leaves > 1 {
 			data = data[:len(data)-1]
 		}
 		s := newStore()
-		got := buildFile(t, s, data, size)
-		want := boxoFile(t, data, size)
+		got := buildFile(t, s, data, size, tc.width)
+		want := boxoFile(t, data, size, tc.width)
 		wantSize, _ := want.Size()
 		if got.CID != want.Cid() || got.Tsize != wantSize {
-			t.Fatalf("%d leaves: got %s (%d), boxo makes %s (%d)", n, got.CID, got.Tsize, want.Cid(), wantSize)
+			t.Fatalf("%+v: got %s (%d), boxo makes %s (%d)", tc, got.CID, got.Tsize, want.Cid(), wantSize)
 		}
 		checkFile(t, s, got.CID, data)
 	}
@@ -163,7 +169,7 @@ func TestASecondFileOfABuilderIsIndependentOfTheFirst(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := boxoFile(t, data, 1).Cid(); got.CID != want {
+		if want := boxoFile(t, data, 1, FileLinks).Cid(); got.CID != want {
 			t.Errorf("%d leaves: got %s, boxo makes %s", n, got.CID, want)
 		}
 	}

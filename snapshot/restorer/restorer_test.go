@@ -135,6 +135,21 @@ func TestWhatIsEqualIsNotTouched(t *testing.T) {
 	equal(t, s, "", dst)
 }
 
+func TestLookingAtAFileDoesNotCountAsAnAccess(t *testing.T) {
+	s := open(t, tt.NewMemory(), tt.Dir(map[string]tt.Node{"f": tt.File("x")}))
+	dst := tempDir(t)
+	restore(t, s, "", dst, options{})
+	path := filepath.Join(dst, "f")
+	if err := unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{{Sec: 1000}, {Nsec: unix.UTIME_OMIT}}, 0); err != nil {
+		t.Fatal(err)
+	}
+	restore(t, s, "", dst, options{})
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil || st.Atim.Sec != 1000 {
+		t.Errorf("accessed at %d, %v", st.Atim.Sec, err)
+	}
+}
+
 func ctimes(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}

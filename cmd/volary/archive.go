@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/ipfs/go-cid"
+	"github.com/urfave/cli/v2"
+
+	"github.com/volary/volary/pinset"
+	"github.com/volary/volary/snapshot/archive"
+	"github.com/volary/volary/snapshot/tree"
+	"github.com/volary/volary/volume/api"
+)
+
+func exportCommand() *cli.Command {
+	return command(cli.Command{
+		Name:      "export",
+		Usage:     "write a snapshot as a CAR file",
+		ArgsUsage: "REF[/PATH]",
+		Description: "The archive is CARv1 and holds everything the snapshot needs; `volary import`, `ipfs dag import` and\n" +
+			"other IPFS tools read it. With a PATH, it holds that part of the tree, without the sidecar.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FILE` to write; - for standard output"},
+		},
+		Action: export,
+	}, 1, 1)
+}
+
+type exportJSON struct {
+	Root   string `json:"root"`
+	File   string `json:"file"`
+	Blocks uint64 `json:"blocks"`
+	Bytes  uint64 `json:"bytes"`
+}
+
+func export(c *cli.Context) (err error) {
+	file := c.String("output")
+	if file == "" {
+		return usagef("export needs --output, the file to write")
+	}
+	if file == "-" && c.Bool("json") {
+		return usagef("--json cannot be printed to where the archive goes\ngive --output a file")
+	}
+	host, err := openHost(c, readOnly)
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	t, err := openRef(c.Context, host.Host, c.Args().First())
+	if err != nil {
+		return err
+	}
+	root := t.root
+	if t.path != "" {
+		e, err := t.entry(c.Context)
+		if err != nil {
+			return err
+		}
+		if !e.CID.Defined() {
+			return usagef("%s is a %s, which no tree can hold", quote(t.path), e.Type)
+		}
+		root = e.CID
+	}
+	bar := newProgress(c, "exporting")
+	defer bar.finish()
+	if file == "-" {
+		_, err = archive.Export(c.Context, host.Blocks, root, c.App.Writer, bar.blocks)
+		return err
+	}
+	stats, err := exportFile(c.Context, host.Host, root, file, bar)
+	if err != nil {
+		return err
+	}
+	bar.finish()
+	return outputOf(c).line(exportJSON{root.String(), file, stats.Blocks, stats.Bytes}, "%s", root)
+}
+
+// exportFile writes the archive beside its name and renames it when it is whole and durable.
+func exportFile(ctx context.Context, host *api.Host, root cid.Cid, file string, bar *progress) (s archive.Stats, err error) {
+	part := file + ".part"
+	f, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	if err != nil {
+		return s, err
+	}
+	defer func() {
+		f.Close()
+		if err != nil {
+			os.Remove(part)
+		}
+	}()
+	if s, err = archive.Export(ctx, host.Blocks, root, f, bar.blocks); err != nil {
+		return s, err
+	}
+	if err = f.Sync(); err != nil {
+		return s, fmt.Errorf("write archive: %w", err)
+	}
+	return s, os.Rename(part, file)
+}
+
+func importCommand() *cli.Command {
+	return command(cli.Command{
+		Name:      "import",
+		Usage:     "take the snapshots in a CAR file",
+		ArgsUsage: "FILE",
+		Description: "Reads CARv1 and CARv2, of Volary or any other program; - is standard input. Every block is checked, and\n" +
+			"the roots are kept once they are known to be whole. Prints the roots' CIDs.",
+		Action: importArchive,
+	}, 1, 1)
+}
+
+type importJSON struct {
+	Root   string `json:"root"`
+	Commit bool   `json:"commit"` // whether the root is a snapshot's commit
+	Blocks uint64 `json:"blocks"` // in the archive
+	Bytes  uint64 `json:"bytes"`
+}
+
+func importArchive(c *cli.Context) error {
+	in := io.Reader(os.Stdin)
+	if file := c.Args().First(); file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		in = f
+	}
+	host, err := openHost(c, readWrite)
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	s, err := host.Sessions.Session(c.Context)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	bar := newProgress(c, "importing")
+	defer bar.finish()
+	res, err := archive.Import(c.Context, s, in, bar.blocks)
+	if err != nil {
+		return importError(err)
+	}
+	if err := s.Sync(c.Context); err != nil {
+		return err
+	}
+	bar.finish()
+	out := outputOf(c)
+	for _, root := range res.Roots {
+		// A root that cannot be opened is kept all the same: it may be part of something larger.
+		t, err := tree.Open(c.Context, s, root)
+		isCommit := err == nil && t.Commit != nil
+		pin := pinset.Pin{Root: root, Meta: map[string]string{metaArchive: c.Args().First()}}
+		if err := host.Pins.Add(c.Context, pin); err != nil {
+			return err
+		}
+		if err := out.line(importJSON{root.String(), isCommit, res.Blocks, res.Bytes}, "%s", root); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func importError(err error) error {
+	if errors.Is(err, archive.ErrIncomplete) {
+		return fmt.Errorf("%w\nnothing refers to what it held; get the whole archive and import it again", err)
+	}
+	return err
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"os/user"
+	"strconv"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/volary/volary/volume/api"
+)
+
+func daemonCommand() *cli.Command {
+	return command(cli.Command{
+		Name:  "daemon",
+		Usage: "hold the state and share it over a unix socket",
+		Description: "Runs until it is told to stop. The socket is volary.sock in the state directory; root, the daemon's own\n" +
+			"user and the members of the group socket_group (config.toml) may use it. Other verbs find it by themselves.\n" +
+			"Metrics for Prometheus are at /metrics on the same socket.",
+		Action: runDaemon,
+	}, 0, 0)
+}
+
+func runDaemon(c *cli.Context) error {
+	h, err := openHome(c, true)
+	if err != nil {
+		return err
+	}
+	gid, err := socketGroup(h.config.SocketGroup)
+	if err != nil {
+		return err
+	}
+	host, err := openStore(h, true)
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	listener, err := api.Listen(h.path(socketName), gid)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	server, err := api.NewServer(host, api.ServerOptions{Logger: log, Version: version()})
+	if err != nil {
+		return err
+	}
+	log.Info("listening", "socket", h.path(socketName))
+	if err := server.Serve(c.Context, listener); err != nil {
+		return err
+	}
+	return host.Close()
+}
+
+// socketGroup is the number of a group; -1 without a name, for the daemon's own.
+func socketGroup(name string) (int, error) {
+	if name == "" {
+		return -1, nil
+	}
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return 0, usagef("socket_group in config.toml: %v", err)
+	}
+	gid, err := strconv.Atoi(g.Gid)
+	if err != nil {
+		return 0, fmt.Errorf("group %s has the number %q: %w", name, g.Gid, err)
+	}
+	return gid, nil
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"github.com/volary/volary/pinset"
+	"github.com/volary/volary/pinset/local"
+	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/archive"
+	"github.com/volary/volary/snapshot/restorer"
+	"github.com/volary/volary/snapshot/store"
+	"github.com/volary/volary/volume/api"
+)
+
+// Exit codes. They are documented in the help, and never change their meaning.
+const (
+	exitOK          = 0
+	exitDiffer      = 1 // diff: the two differ
+	exitUsage       = 2
+	exitNotFound    = 3 // no such path, snapshot or block
+	exitDamaged     = 4 // a damaged block, archive or state directory, or a format that is not known
+	exitDenied      = 5 // not permitted, or read-only
+	exitNoSpace     = 6
+	exitBusy        = 7 // another process holds the state
+	exitIncomplete  = 8 // done, but not everything could be
+	exitNewer       = 9 // the state was written by a newer version
+	exitOther       = 10
+	exitInterrupted = 130
+)
+
+const exitCodeHelp = `Results go to standard output, everything else to standard error.
+
+Exit codes: 0 done; 1 diff: the two differ; 2 wrong usage; 3 no such path, snapshot or block;
+4 damaged or malformed data; 5 not permitted or read-only; 6 no space left; 7 the state is in use;
+8 done, but not everything could be; 9 the state is of a newer version; 10 any other error; 130 interrupted.`
+
+var errInterrupted = errors.New("interrupted\nwhat was stored stays; run the command again to go on")
+
+// errDiffer is how diff says that there are differences; it is no message.
+var errDiffer = errors.New("differ")
+
+// incompleteError is a result that was delivered with something missing, which has been said already.
+type incompleteError struct{ text string }
+
+func (e incompleteError) Error() string { return e.text }
+
+// usageError is a call that cannot be meant.
+type usageError struct{ text string }
+
+func (e usageError) Error() string { return e.text }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Sprintf(format, args...)} }
+
+// report prints an error as one line, and what to do about it on the next ones, and returns the exit code.
+func report(stderr io.Writer, err error) int {
+	code := exitCode(err)
+	if code == exitOK || code == exitDiffer {
+		return code
+	}
+	text, hint, _ := strings.Cut(err.Error(), "\n")
+	if hint == "" {
+		hint = hintFor(code, err)
+	}
+	fmt.Fprintln(stderr, "volary: "+text)
+	for line := range strings.Lines(hint) {
+		fmt.Fprintln(stderr, "  "+strings.TrimRight(line, "\n"))
+	}
+	return code
+}
+
+// exitCode is the one place where errors become exit codes.
+func exitCode(err error) int {
+	is := func(targets ...error) bool {
+		for _, t := range targets {
+			if errors.Is(err, t) {
+				return true
+			}
+		}
+		return false
+	}
+	var usage usageError
+	var incomplete incompleteError
+	var syntax *json.SyntaxError
+	switch {
+	case err == nil:
+		return exitOK
+	case is(errDiffer):
+		return exitDiffer
+	case errors.As(err, &usage):
+		return exitUsage
+	case is(errInterrupted, context.Canceled):
+		return exitInterrupted
+	case errors.As(err, &incomplete):
+		return exitIncomplete
+	case is(store.ErrLocked, store.ErrBusy, restorer.ErrBusy, api.ErrLive):
+		return exitBusy
+	case is(store.ErrNewer, local.ErrNewer, api.ErrVersion):
+		return exitNewer
+	case is(syscall.ENOSPC, syscall.EDQUOT):
+		return exitNoSpace
+	case is(snapshot.ErrDamaged, snapshot.ErrFormat, store.ErrCorrupt, archive.ErrIncomplete) || errors.As(err, &syntax):
+		return exitDamaged
+	case is(fs.ErrPermission, syscall.EROFS, store.ErrReadOnly):
+		return exitDenied
+	case is(fs.ErrNotExist, syscall.ENOTDIR, snapshot.ErrNotFound, pinset.ErrNotPinned):
+		return exitNotFound
+	default:
+		return exitOther
+	}
+}
+
+func hintFor(code int, err error) string {
+	switch {
+	case code == exitNoSpace:
+		return "nothing was lost; make room (`volary gc` frees what no snapshot needs) and run the command again"
+	case code == exitNewer:
+		return "use a newer volary with this state"
+	case errors.Is(err, snapshot.ErrDamaged):
+		return "`volary verify --repair` drops damaged blocks, so that snapshotting or importing the data again restores them"
+	}
+	return ""
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/volary/volary/snapshot"
+)
+
+func gcCommand() *cli.Command {
+	return command(cli.Command{
+		Name:  "gc",
+		Usage: "remove the blocks that no kept snapshot needs",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "only say what would be removed"},
+		},
+		Action: collect,
+	}, 0, 0)
+}
+
+func collect(c *cli.Context) error {
+	host, err := openHost(c, readWrite)
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	dry := c.Bool("dry-run")
+	res, err := host.Upkeep.Collect(c.Context, dry)
+	if err != nil {
+		return err
+	}
+	err = outputOf(c).object(res, func(w io.Writer) {
+		verb := "removed"
+		if dry {
+			verb = "would remove"
+		}
+		fmt.Fprintf(w, "%s %d blocks (%s); %d blocks (%s) are kept\n", verb, res.RemovedBlocks, bytesText(res.RemovedBytes), res.KeptBlocks, bytesText(res.KeptBytes))
+		if !dry {
+			fmt.Fprintf(w, "freed %s of disk space\n", bytesText(res.FreedBytes))
+		}
+		for _, m := range res.Missing {
+			fmt.Fprintf(w, "missing %s\n", m)
+		}
+	})
+	if err == nil && len(res.Missing) > 0 {
+		nothing := ""
+		if res.Withheld {
+			nothing = ", and nothing was removed, since they may link to what is needed"
+		}
+		err = fmt.Errorf("%d blocks that kept snapshots need are missing or damaged%s: %w\n`volary verify REF` says which files of a snapshot are affected; mend or remove it", len(res.Missing), nothing, snapshot.ErrNotFound)
+	}
+	return err
+}

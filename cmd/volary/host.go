@@ -1,0 +1,174 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/volary/volary/snapshot/importer"
+)
+
+func initCommand() *cli.Command {
+	return command(cli.Command{
+		Name:        "init",
+		Usage:       "make the state directory",
+		Description: "The first snapshot or import makes it as well; init is for choosing settings first.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "chunker", Usage: "how later snapshots cut files into blocks: `size-N, rabin-MIN-AVG-MAX or buzhash`"},
+		},
+		Action: initHome,
+	}, 0, 0)
+}
+
+type initJSON struct {
+	Home   string `json:"home"`
+	PeerID string `json:"peer_id"`
+}
+
+func initHome(c *cli.Context) error {
+	if err := importer.CheckChunker(c.String("chunker")); err != nil {
+		return usageError{err.Error()}
+	}
+	dir, err := homeDir(c)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(dir, "state.json")); err == nil {
+		return usagef("there is state at %s already\nedit config.toml there to change its settings", dir)
+	}
+	h, err := openHome(c, true)
+	if err != nil {
+		return err
+	}
+	if chunker := c.String("chunker"); chunker != "" {
+		if err := writeFile(h.path("config.toml"), fmt.Appendf(nil, "chunker = %q\n", chunker), 0o644); err != nil {
+			return err
+		}
+	}
+	id, err := h.identity()
+	if err != nil {
+		return err
+	}
+	return outputOf(c).line(initJSON{h.dir, id.String()}, "%s", h.dir)
+}
+
+func configCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "config",
+		Usage: "see the settings",
+		Subcommands: []*cli.Command{command(cli.Command{
+			Name:   "show",
+			Usage:  "print the settings in force",
+			Action: showConfig,
+		}, 0, 0)},
+	}
+}
+
+type configJSON struct {
+	Home string `json:"home"`
+	File string `json:"file"`
+	config
+}
+
+func showConfig(c *cli.Context) error {
+	h, err := openHome(c, false)
+	if err != nil {
+		return err
+	}
+	return outputOf(c).object(configJSON{h.dir, h.path("config.toml"), h.config}, func(w io.Writer) {
+		fmt.Fprintf(w, "# state: %s\n# file:  %s\nchunker = %q\nsocket_group = %q\n", h.dir, h.path("config.toml"), h.config.Chunker, h.config.SocketGroup)
+	})
+}
+
+// version is what git knew when the program was built.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}
+
+func versionCommand() *cli.Command {
+	return command(cli.Command{
+		Name:  "version",
+		Usage: "print the version",
+		Action: func(c *cli.Context) error {
+			j := map[string]string{"version": version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
+			return outputOf(c).line(j, "volary %s %s %s/%s", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		},
+	}, 0, 0)
+}
+
+func statusCommand() *cli.Command {
+	return command(cli.Command{
+		Name:   "status",
+		Usage:  "show the state of this host at a glance",
+		Action: status,
+	}, 0, 0)
+}
+
+func status(c *cli.Context) error {
+	host, err := openHost(c, readOnly)
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	s, err := host.Upkeep.Status(c.Context)
+	if err != nil {
+		return err
+	}
+	return outputOf(c).object(s, func(out io.Writer) {
+		w := columns(out)
+		defer w.Flush()
+		held := "no daemon"
+		if s.Daemon {
+			held = "held by a daemon"
+		}
+		fmt.Fprintf(w, "home\t%s (%s)\nversion\t%s\npeer\t%s\n", s.Home, held, s.Version, s.PeerID)
+		fmt.Fprintf(w, "kept\t%d snapshots, %d tags\n", s.Pins, s.Tags)
+		fmt.Fprintf(w, "store\t%d blocks, %s; %s on disk, %s free\n", s.Blocks, bytesText(s.Bytes), bytesText(s.Disk), bytesText(s.Free))
+	})
+}
+
+func completionCommand() *cli.Command {
+	return command(cli.Command{
+		Name:        "completion",
+		Usage:       "print a completion script for a shell",
+		ArgsUsage:   "bash|zsh",
+		Description: "For bash: source <(volary completion bash). For zsh: source <(volary completion zsh).",
+		Action: func(c *cli.Context) error {
+			script, ok := completions[c.Args().First()]
+			if !ok {
+				return usagef("no completion for %q\nthere is one for bash and one for zsh", c.Args().First())
+			}
+			_, err := io.WriteString(c.App.Writer, strings.TrimLeft(script, "\n"))
+			return err
+		},
+	}, 1, 1)
+}
+
+var completions = map[string]string{
+	"bash": `
+_volary() {
+	local words
+	words=$("${COMP_WORDS[@]:0:$COMP_CWORD}" --generate-bash-completion 2>/dev/null)
+	COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[$COMP_CWORD]}"))
+}
+complete -o bashdefault -o default -F _volary volary
+`,
+	"zsh": `
+#compdef volary
+_volary() {
+	local -a words
+	words=("${(@f)$(${words[@]:0:#words[@]-1} --generate-bash-completion 2>/dev/null)}")
+	_describe 'volary' words || _files
+}
+compdef _volary volary
+`,
+}

@@ -1,0 +1,82 @@
+// Command volary turns directories into snapshots named by a CID, and back.
+//
+// Each verb is a file of its own here. wire.go puts the parts together, exit.go maps errors to exit codes;
+// everything else is in the packages below snapshot, pinset and volume.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is the whole program: it parses the arguments, does what they say and returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	app := newApp(stdout, stderr)
+	err := app.RunContext(ctx, permute(app, args))
+	if ctx.Err() != nil && err != nil {
+		err = errInterrupted
+	}
+	return report(stderr, err)
+}
+
+func newApp(stdout, stderr io.Writer) *cli.App {
+	return &cli.App{
+		Name:                   "volary",
+		Usage:                  "directories as immutable snapshots, named by a CID",
+		Description:            exitCodeHelp,
+		Writer:                 stdout,
+		ErrWriter:              stderr,
+		EnableBashCompletion:   true,
+		UseShortOptionHandling: true,
+		HideVersion:            true,
+		Suggest:                true,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "home", EnvVars: []string{"VOLARY_HOME"}, Usage: "`DIR` that holds the state"},
+		},
+		Commands: []*cli.Command{
+			initCommand(), daemonCommand(), statusCommand(), configCommand(), versionCommand(), completionCommand(),
+			snapshotCommand(), restoreCommand(), lsCommand(), catCommand(), statCommand(), duCommand(),
+			diffCommand(), verifyCommand(), logCommand(), tagCommand(), rmCommand(),
+			exportCommand(), importCommand(), gcCommand(),
+		},
+		ExitErrHandler: func(*cli.Context, error) {}, // run maps errors itself
+		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usageError{err.Error()} },
+		CommandNotFound: func(c *cli.Context, name string) {
+		},
+		Action: func(c *cli.Context) error {
+			if c.NArg() > 0 {
+				return usagef("there is no command %q\nsee `volary help`", c.Args().First())
+			}
+			return cli.ShowAppHelp(c)
+		},
+	}
+}
+
+// command fills in what all verbs have in common: the --json flag, the number of arguments, the treatment of
+// wrong flags.
+func command(c cli.Command, minArgs, maxArgs int) *cli.Command {
+	action := c.Action
+	c.Flags = append(c.Flags, &cli.BoolFlag{Name: "json", Usage: "print JSON, one object a line"})
+	c.OnUsageError = func(_ *cli.Context, err error, _ bool) error {
+		return usagef("%v\nsee `volary %s --help`", err, c.Name)
+	}
+	c.Action = func(ctx *cli.Context) error {
+		if n := ctx.NArg(); n < minArgs || maxArgs >= 0 && n > maxArgs {
+			return usagef("%s takes %s, not %d arguments\nsee `volary %s --help`", c.Name, c.ArgsUsage, n, c.Name)
+		}
+		return action(ctx)
+	}
+	return &c
+}

@@ -1,0 +1,53 @@
+//go:build real
+
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestEveryCommandOfTheREADMEWorks runs the README's shell blocks in their order in one shell, in an empty
+// directory, as a newcomer would. `make demo` runs in the repository. `make test` is what runs this test; that
+// CI calls it is checked instead.
+func TestEveryCommandOfTheREADMEWorks(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
+	var script strings.Builder
+	for _, b := range blocks {
+		switch command := strings.TrimSpace(b[1]); command {
+		case "make demo":
+			script.WriteString("make -C \"$ROOT\" demo\n")
+		case "make test":
+			ci, err := os.ReadFile(filepath.Join(root, ".ci", "run"))
+			if err != nil || !strings.Contains(string(ci), "make test") {
+				t.Errorf("CI does not call %q: %v", command, err)
+			}
+		default:
+			script.WriteString(b[1])
+		}
+	}
+	if !strings.Contains(script.String(), "volary snapshot") || !strings.Contains(script.String(), "demo") {
+		t.Fatalf("the README's commands were not found:\n%s", script.String())
+	}
+	// init is for a fresh home; the first block has made one already.
+	text := strings.Replace(script.String(), "volary init", "export VOLARY_HOME=$PWD/fresh\nvolary init", 1)
+	dir := t.TempDir()
+	cmd := exec.Command("bash", "-euxc", text)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "ROOT="+root, "VOLARY_HOME="+filepath.Join(dir, "state"), "PATH="+filepath.Join(root, "bin")+":"+os.Getenv("PATH"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

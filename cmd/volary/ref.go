@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/volary/volary/snapshot/tree"
+	"github.com/volary/volary/volume/api"
+)
+
+// minAbbreviation is how many characters of a CID name a kept snapshot, if no other begins with them. All
+// commits' CIDs begin with the same seven.
+const minAbbreviation = 12
+
+// located is what a ref names: a root, and a path in it.
+type located struct {
+	root cid.Cid
+	path string // slash separated, empty for the root
+}
+
+// resolve finds what a ref names: CID[/PATH], /ipfs/CID[/PATH], TAG[/PATH], or the beginning of a kept
+// snapshot's CID.
+func resolve(ctx context.Context, host *api.Host, ref string) (located, error) {
+	if strings.HasPrefix(ref, "/ipns/") {
+		return located{}, usagef("%s: IPNS names are not resolved\ngive a CID or a tag", quote(ref))
+	}
+	rest, isIPFS := strings.CutPrefix(ref, "/ipfs/")
+	name, path, _ := strings.Cut(rest, "/")
+	path = strings.Trim(path, "/")
+	if name == "" {
+		return located{}, usagef("%q names no snapshot", ref)
+	}
+	root, err := resolveName(ctx, host, name, isIPFS)
+	if err != nil {
+		return located{}, err
+	}
+	if isIPFS {
+		path, err = ipfsPath(root, ref, path)
+	}
+	return located{root: root, path: path}, err
+}
+
+func resolveName(ctx context.Context, host *api.Host, name string, onlyCID bool) (cid.Cid, error) {
+	if c, err := cid.Decode(name); err == nil {
+		return c, nil
+	}
+	if onlyCID {
+		return cid.Undef, usagef("%q is not a CID", name)
+	}
+	tags, err := host.Tags.Tags(ctx)
+	if err != nil {
+		return cid.Undef, err
+	}
+	if c, ok := tags[name]; ok {
+		return c, nil
+	}
+	if len(name) >= minAbbreviation {
+		return resolveAbbreviation(ctx, host, name)
+	}
+	return cid.Undef, fmt.Errorf("%q is neither a CID nor a tag: %w\nsee `volary log` and `volary tag`", name, fs.ErrNotExist)
+}
+
+func resolveAbbreviation(ctx context.Context, host *api.Host, prefix string) (cid.Cid, error) {
+	found := cid.Undef
+	for pin, err := range host.Pins.All(ctx) {
+		switch {
+		case err != nil:
+			return cid.Undef, err
+		case !strings.HasPrefix(pin.Root.String(), prefix):
+		case found.Defined():
+			return cid.Undef, usagef("%q is the beginning of more than one snapshot\ngive more of it", prefix)
+		default:
+			found = pin.Root
+		}
+	}
+	if !found.Defined() {
+		return cid.Undef, fmt.Errorf("%q is neither a CID nor a tag, and no kept snapshot begins with it: %w\nsee `volary log` and `volary tag`", prefix, fs.ErrNotExist)
+	}
+	return found, nil
+}
+
+// ipfsPath turns a path below /ipfs/CID into a path in the snapshot. In IPFS a commit is a node whose field
+// "tree" links to the files.
+func ipfsPath(root cid.Cid, ref, path string) (string, error) {
+	if root.Prefix().Codec != cid.DagCBOR || path == "" {
+		return path, nil
+	}
+	field, rest, _ := strings.Cut(path, "/")
+	if field != "tree" {
+		return "", fmt.Errorf("%s: a commit's files are below its field tree: %w", quote(ref), fs.ErrNotExist)
+	}
+	return rest, nil
+}
+
+// target is a ref that was opened.
+type target struct {
+	located
+	*tree.Snapshot
+}
+
+// openRef resolves a ref and opens the snapshot it names.
+func openRef(ctx context.Context, host *api.Host, ref string) (target, error) {
+	loc, err := resolve(ctx, host, ref)
+	if err != nil {
+		return target{}, err
+	}
+	s, err := tree.Open(ctx, host.Blocks, loc.root)
+	if err != nil {
+		return target{}, err
+	}
+	return target{loc, s}, nil
+}
+
+// entry returns what a ref names in its snapshot.
+func (t target) entry(ctx context.Context) (tree.Entry, error) {
+	e, err := t.Lookup(ctx, t.path)
+	if err != nil {
+		return e, fmt.Errorf("%s in %s: %w", quote(t.path), t.root, err)
+	}
+	return e, nil
+}
+
+// isDirArg reports whether an argument that may be a ref or a directory is a directory: it looks like a path,
+// or it is no ref and there is such a directory.
+func isDirArg(ctx context.Context, host *api.Host, arg string) bool {
+	if strings.HasPrefix(arg, "/ipfs/") || strings.HasPrefix(arg, "/ipns/") {
+		return false
+	}
+	if arg == "." || arg == ".." || strings.HasPrefix(arg, "./") || strings.HasPrefix(arg, "../") || strings.HasPrefix(arg, "/") {
+		return true
+	}
+	var usage usageError
+	if _, err := resolve(ctx, host, arg); err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.As(err, &usage) {
+		return false
+	}
+	fi, err := os.Stat(arg)
+	return err == nil && fi.IsDir()
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"regexp"
+	"slices"
+
+	"github.com/ipfs/go-cid"
+	"github.com/urfave/cli/v2"
+
+	"github.com/volary/volary/volume/api"
+)
+
+func tagCommand() *cli.Command {
+	return command(cli.Command{
+		Name:      "tag",
+		Usage:     "give a snapshot a name, or list the names",
+		ArgsUsage: "[REF NAME]",
+		Description: "Without arguments, lists all tags. A tagged snapshot is kept until the tag is moved or deleted.\n" +
+			"A tag can stand wherever a REF can.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "delete", Aliases: []string{"d"}, Usage: "delete the tag NAME, not the snapshot"},
+		},
+		Action: tag,
+	}, 0, 2)
+}
+
+var tagName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+
+func checkTag(name string) error {
+	if !tagName.MatchString(name) {
+		return usagef("%q cannot be a tag\na tag is letters, digits, '.', '_' and '-', at most 128, and begins with a letter or digit", name)
+	}
+	if _, err := cid.Decode(name); err == nil {
+		return usagef("%q cannot be a tag: it is a CID", name)
+	}
+	return nil
+}
+
+type tagJSON struct {
+	Tag  string `json:"tag"`
+	Root string `json:"root"`
+}
+
+func tag(c *cli.Context) error {
+	switch {
+	case c.Bool("delete") && c.NArg() != 1:
+		return usagef("tag --delete takes one NAME")
+	case !c.Bool("delete") && c.NArg() == 1:
+		return usagef("tag takes a REF and a NAME, or nothing to list the tags\nto delete a tag: `volary tag --delete %s`", c.Args().First())
+	}
+	host, err := openHost(c, c.NArg() > 0)
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	switch c.NArg() {
+	case 0:
+		return listTags(c, host.Host)
+	case 1:
+		return host.Tags.Untag(c.Context, c.Args().First())
+	}
+	name := c.Args().Get(1)
+	if err := checkTag(name); err != nil {
+		return err
+	}
+	t, err := openRef(c.Context, host.Host, c.Args().First())
+	if err != nil {
+		return err
+	}
+	if t.path != "" {
+		return usagef("%s is a part of a snapshot; only whole ones have tags", quote(c.Args().First()))
+	}
+	return host.Tags.Tag(c.Context, name, t.root)
+}
+
+func listTags(c *cli.Context, host *api.Host) error {
+	tags, err := host.Tags.Tags(c.Context)
+	if err != nil {
+		return err
+	}
+	out := outputOf(c)
+	w := columns(out.w)
+	defer w.Flush()
+	for _, name := range slices.Sorted(maps.Keys(tags)) {
+		j := tagJSON{name, tags[name].String()}
+		if err := out.object(j, func(io.Writer) { fmt.Fprintf(w, "%s\t%s\n", j.Tag, j.Root) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func tagsOf(ctx context.Context, host *api.Host, root cid.Cid) ([]string, error) {
+	tags, err := host.Tags.Tags(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for name, c := range tags {
+		if c == root {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+
+	"github.com/ipfs/go-cid"
+	"github.com/urfave/cli/v2"
+
+	"github.com/volary/volary/pinset/local"
+	"github.com/volary/volary/snapshot/importer"
+	"github.com/volary/volary/snapshot/store"
+	"github.com/volary/volary/volume/api"
+)
+
+// What a verb wants of the state.
+const (
+	readOnly  = false
+	readWrite = true // made if it is missing
+)
+
+// openedHost is a host's state and the directory it is in.
+type openedHost struct {
+	*api.Host
+	home *home
+}
+
+// openHost opens the state: through the daemon that holds it, or else directly.
+func openHost(c *cli.Context, write bool) (*openedHost, error) {
+	h, err := openHome(c, write)
+	if err != nil {
+		return nil, err
+	}
+	host, err := api.Dial(c.Context, h.path(socketName), api.DialOptions{})
+	if errors.Is(err, api.ErrNoDaemon) {
+		host, err = openStore(h, write)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &openedHost{host, h}, nil
+}
+
+const socketName = "volary.sock"
+
+// openStore puts together a host without a daemon, or the host that a daemon serves.
+func openStore(h *home, write bool) (*api.Host, error) {
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	s, err := store.Open(h.path("store"), store.Options{Logger: log, ReadOnly: !write})
+	if !write && errors.Is(err, fs.ErrNotExist) {
+		// State without a store is state in which nothing was stored yet.
+		s, err = store.Open(h.path("store"), store.Options{Logger: log})
+	}
+	if err != nil {
+		return nil, err
+	}
+	pins := local.New(s, s.BeginSweep)
+	return &api.Host{
+		Blocks: s, Sessions: sessions{s}, Pins: pins, Tags: tags{pins}, Origins: pins,
+		Upkeep: upkeep{home: h, store: s, pins: pins}, Closer: s,
+	}, nil
+}
+
+type sessions struct{ store *store.Store }
+
+func (s sessions) Session(ctx context.Context) (api.Session, error) {
+	x, err := s.store.Session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return session{x}, nil
+}
+
+// session joins the store's stat records with the importer's, which are the same.
+type session struct{ *store.Session }
+
+func (s session) SaveStat(ctx context.Context, recs []importer.StatRecord) error {
+	own := make([]store.StatRecord, len(recs))
+	for i, r := range recs {
+		own[i] = store.StatRecord(r)
+	}
+	return s.Session.SaveStat(ctx, own)
+}
+
+type tags struct{ *local.Set }
+
+func (t tags) Tags(ctx context.Context) (map[string]cid.Cid, error) {
+	m := map[string]cid.Cid{}
+	for tag, err := range t.Set.Tags(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		m[tag.Name] = tag.Root
+	}
+	return m, nil
+}
+
+func (t tags) Untag(ctx context.Context, name string) error {
+	if _, err := t.Tagged(ctx, name); err != nil {
+		if errors.Is(err, local.ErrNoTag) {
+			return fmt.Errorf("there is no tag %q: %w", name, fs.ErrNotExist)
+		}
+		return err
+	}
+	return t.Set.Untag(ctx, name)
+}
+
+// upkeep looks after a store and its pins.
+type upkeep struct {
+	home  *home
+	store *store.Store
+	pins  *local.Set
+}
+
+func (u upkeep) Collect(ctx context.Context, dryRun bool) (api.Collected, error) {
+	r, err := u.pins.Collect(ctx, local.CollectOptions{DryRun: dryRun})
+	return api.Collected{
+		RemovedBlocks: uint64(r.RemovedBlocks), RemovedBytes: uint64(r.RemovedBytes), FreedBytes: uint64(r.FreedBytes),
+		KeptBlocks: uint64(r.KeptBlocks), KeptBytes: uint64(r.KeptBytes), Missing: r.Missing, Withheld: r.Withheld,
+	}, err
+}
+
+func (u upkeep) Drop(ctx context.Context, c cid.Cid) error { return u.store.Drop(ctx, c) }
+
+func (u upkeep) Status(ctx context.Context) (api.Status, error) {
+	st := api.Status{Home: u.home.dir, Version: version()}
+	id, err := u.home.identity()
+	if err != nil {
+		return st, err
+	}
+	st.PeerID = id.String()
+	s, err := u.store.Stats(ctx)
+	if err != nil {
+		return st, err
+	}
+	st.Blocks, st.Bytes, st.Disk, st.Free = uint64(s.Blocks), uint64(s.Bytes), uint64(s.Disk), uint64(s.Free)
+	for _, err := range u.pins.All(ctx) {
+		if err != nil {
+			return st, err
+		}
+		st.Pins++
+	}
+	for _, err := range u.pins.Tags(ctx) {
+		if err != nil {
+			return st, err
+		}
+		st.Tags++
+	}
+	return st, nil
+}

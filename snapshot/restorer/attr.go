@@ -40,7 +40,7 @@ func (r *run) fix(h handle, e tree.Entry, was past, path string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	mode, err := r.fixMode(h, st, e, owned, owner || xattrs, path)
+	mode, err := r.fixMode(h, st, e, owned, xattrs || owner && (st.Mode|uint32(e.Mode))&special != 0, path)
 	if err != nil {
 		return false, err
 	}
@@ -90,8 +90,8 @@ func (r *run) fixOwner(h handle, st *unix.Stat_t, e tree.Entry, path string) (ow
 	return false, false, nil
 }
 
-// fixMode sets permissions. With another owner than the snapshot's, setuid and setgid would give away the
-// rights of the wrong user.
+// fixMode sets permissions, also if st is stale and may only seem to have them. With another owner than the
+// snapshot's, setuid and setgid would give away the rights of the wrong user.
 func (r *run) fixMode(h handle, st *unix.Stat_t, e tree.Entry, owned, stale bool, path string) (bool, error) {
 	if e.Type == meta.Symlink {
 		return false, nil
@@ -102,7 +102,7 @@ func (r *run) fixMode(h handle, st *unix.Stat_t, e tree.Entry, owned, stale bool
 		want &^= special
 	}
 	got := st.Mode & meta.ModeMask
-	if got == want && !(stale && (want|got)&special != 0) && !(stale && len(e.Xattrs) > 0) {
+	if got == want && !stale {
 		return false, nil
 	}
 	return got != want, r.allowed(h.chmod(want), OmitMode, path)

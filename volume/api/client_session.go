@@ -12,6 +12,7 @@ import (
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 
+	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/importer"
 )
 
@@ -127,8 +128,8 @@ func (s *remoteSession) Close() error {
 	// Without its connection the session ends whatever came of the request.
 	s.cancel()
 	<-s.gone
-	if errors.Is(err, ErrSession) {
-		err = nil
+	if errors.Is(err, ErrSession) || errors.Is(err, snapshot.ErrUnavailable) {
+		return nil
 	}
 	return err
 }

@@ -20,6 +20,8 @@ const (
 	typeRaw    = "application/vnd.ipld.raw"
 	typeBytes  = "application/octet-stream"
 
+	// writePiece is how much a caller must take within the stall timeout.
+	writePiece = 512 << 10
 	// maxJSON bounds a JSON body.
 	maxJSON = 1 << 20
 )
@@ -53,8 +55,16 @@ func (w *responder) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	w.extend()
-	return w.ResponseWriter.Write(p)
+	written := 0
+	for {
+		piece := p[written:min(written+writePiece, len(p))]
+		w.extend()
+		n, err := w.ResponseWriter.Write(piece)
+		written += n
+		if err != nil || written == len(p) {
+			return written, err
+		}
+	}
 }
 
 func (w *responder) flush() error {
@@ -65,33 +75,40 @@ func (w *responder) flush() error {
 // Unwrap is for http.ResponseController.
 func (w *responder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// stallReader reads a request's body with a deadline that moves on with every read.
+// stallReader reads a request's body with a deadline that moves on with every read. It is set from the
+// beginning: what a handler leaves of a body net/http reads before it answers.
 type stallReader struct {
 	body    io.ReadCloser
 	control *http.ResponseController
 	stall   time.Duration
-	empty   bool
 	err     error
 }
+
+// newStallReader takes a request's body in hand, if it has one.
+func newStallReader(body io.ReadCloser, control *http.ResponseController, stall time.Duration) io.ReadCloser {
+	if body == http.NoBody {
+		return body
+	}
+	s := &stallReader{body: body, control: control, stall: stall}
+	s.extend()
+	return s
+}
+
+func (s *stallReader) extend() { s.control.SetReadDeadline(time.Now().Add(s.stall)) }
 
 func (s *stallReader) Read(p []byte) (int, error) {
 	if s.err != nil {
 		return 0, s.err
 	}
-	if s.empty {
-		return 0, io.EOF
-	}
-	s.control.SetReadDeadline(time.Now().Add(s.stall))
+	s.extend()
 	n, err := s.body.Read(p)
-	if err == nil {
-		return n, nil
-	}
-	// From here on net/http reads ahead to see the caller go, for which there is no deadline.
-	s.control.SetReadDeadline(time.Time{})
 	switch {
+	case err == io.EOF:
+		// From here on net/http reads ahead to see the caller go, for which there is no deadline.
+		s.control.SetReadDeadline(time.Time{})
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = fmt.Errorf("the body stopped coming for %v: %w", s.stall, ErrRequest)
-	case err != io.EOF:
+	case err != nil:
 		err = fmt.Errorf("read body: %w: %w", ErrRequest, err)
 	}
 	s.err = err
@@ -99,13 +116,6 @@ func (s *stallReader) Read(p []byte) (int, error) {
 }
 
 func (s *stallReader) Close() error { return s.body.Close() }
-
-// finish bounds the time net/http takes to read what the handler left of the body.
-func (s *stallReader) finish() {
-	if !s.empty && s.err == nil {
-		s.control.SetReadDeadline(time.Now().Add(s.stall))
-	}
-}
 
 // json answers with one JSON value.
 func (c *call) json(status int, v any) error {

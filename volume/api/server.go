@@ -160,9 +160,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer := &responder{ResponseWriter: w, control: http.NewResponseController(w), stall: s.o.StallTimeout}
 	answer.Header().Set("X-Content-Type-Options", "nosniff")
 	answer.Header().Set(versionHeader, strconv.Itoa(Version))
-	body := &stallReader{body: r.Body, control: answer.control, stall: s.o.StallTimeout, empty: r.Body == http.NoBody}
-	defer body.finish()
-	r.Body = body
+	r.Body = newStallReader(r.Body, answer.control, s.o.StallTimeout)
 	if err := s.admit(r); err != nil {
 		s.newCall(answer, r).fail(err)
 		return

@@ -1,0 +1,135 @@
+package api
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+	"testing/iotest"
+
+	"github.com/ipfs/go-cid"
+	mh "github.com/multiformats/go-multihash"
+
+	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/blockstest"
+	"github.com/volary/volary/snapshot/importer"
+)
+
+// refused tells whether an error is one of those that bad bytes are answered with.
+func refused(err error) bool { return errors.Is(err, ErrRequest) || errors.Is(err, ErrTooLarge) }
+
+func FuzzBlocksReadAreWrittenTheSame(f *testing.F) {
+	for _, bs := range [][]byte{nil, body(f, 0), body(f, 1, 2, 3), body(f, 300<<10), body(f, 10)[:20], {0xff, 0xff, 0xff}, {0x80, 0x00}} {
+		f.Add(bs)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		in := newBlockReader(iotest.OneByteReader(bytes.NewReader(data)))
+		var again []byte
+		for {
+			bs, err := in.batch()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				if !refused(err) {
+					t.Fatalf("refused with %v", err)
+				}
+				return
+			}
+			for _, b := range bs {
+				again = append(appendHeader(again, b), b.RawData()...)
+			}
+		}
+		if !bytes.Equal(again, data) {
+			t.Fatalf("%x was read and written as %x", data, again)
+		}
+	})
+}
+
+func FuzzStatRecordsReadAreWrittenTheSame(f *testing.F) {
+	root := blockstest.Raw([]byte("root")).Cid()
+	f.Add(appendRecord(nil, importer.StatRecord{}))
+	f.Add(appendRecord(nil, importer.StatRecord{Key: []byte("k"), Value: []byte("v"), Roots: []cid.Cid{root, root}}))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		in := newFrameReader(bytes.NewReader(data))
+		var again []byte
+		for {
+			r, err := in.record()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				if !refused(err) {
+					t.Fatalf("refused with %v", err)
+				}
+				return
+			}
+			again = appendRecord(again, r)
+		}
+		if !bytes.Equal(again, data) {
+			t.Fatalf("%x was read and written as %x", data, again)
+		}
+	})
+}
+
+// body is a body of blocks of these sizes.
+func body(t testing.TB, sizes ...int) []byte {
+	t.Helper()
+	var b []byte
+	for i, size := range sizes {
+		blk := blockstest.Random(uint64(i), 1, size)[0]
+		b = append(appendHeader(b, blk), blk.RawData()...)
+	}
+	return b
+}
+
+func TestBlockReaderKeepsToItsMemory(t *testing.T) {
+	bs := blockstest.Random(1, 3*arenaBlocks, 10)
+	bs = append(bs, blockstest.Random(2, 5, snapshot.MaxBlockSize)...)
+	bs = append(bs, blockstest.Random(3, 40, 200<<10)...)
+	in := newBlockReader(&blockBody{blocks: bs})
+	for len(bs) > 0 {
+		got, err := in.batch()
+		if err != nil {
+			t.Fatal(err)
+		}
+		size := 0
+		for i, b := range got {
+			if b.Cid() != bs[i].Cid() || !bytes.Equal(b.RawData(), bs[i].RawData()) {
+				t.Fatalf("read %s, want %s", b.Cid(), bs[i].Cid())
+			}
+			size += len(b.RawData())
+		}
+		if len(got) == 0 || len(got) > arenaBlocks || size > arenaSize {
+			t.Fatalf("%d blocks of %d bytes at a time", len(got), size)
+		}
+		bs = bs[len(got):]
+	}
+	if _, err := in.batch(); err != io.EOF {
+		t.Errorf("after the last block: %v", err)
+	}
+}
+
+func TestBlocksThatProveNothingAreRefused(t *testing.T) {
+	data := []byte("data")
+	short, err := mh.Sum(data, mh.SHA2_256, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unknown, err := mh.Encode(make([]byte, 32), 0x7777)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := blockstest.Raw([]byte("other")).Cid()
+	for name, c := range map[string]cid.Cid{
+		"short digest": cid.NewCidV1(cid.Raw, short), "unknown hash": cid.NewCidV1(cid.Raw, unknown), "wrong bytes": wrong,
+	} {
+		b := newTestBlock(t, data, c)
+		if err := verifyStranger(b); !errors.Is(err, snapshot.ErrFormat) {
+			t.Errorf("%s: %v, want a format error", name, err)
+		}
+	}
+	if err := verifyStranger(blockstest.Raw(data)); err != nil {
+		t.Error(err)
+	}
+}

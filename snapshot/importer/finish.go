@@ -111,29 +111,37 @@ func (w *worker) finish(d *dir) (made, error) {
 	})
 }
 
+// write stores a directory's tree node and rows. It takes the entries apart as it goes: of a directory of a
+// million there is no room for both them and what is made of them.
 func (w *worker) write(d *dir) (made, error) {
 	children := make([]unixfs.Child, 0, len(d.entries))
-	rows := make([]meta.Row, 0, len(d.entries))
 	for i := range d.entries {
-		e := &d.entries[i]
-		if e.flags&gone != 0 {
-			continue
-		}
-		if e.cid.Defined() {
+		if e := &d.entries[i]; e.flags&gone == 0 && e.cid.Defined() {
 			children = append(children, e.child())
+			e.cid = cid.Undef
 		}
-		row := meta.Row{Name: e.name, Attr: e.attr()}
-		if err := meta.SpillXattrs(w.ctx, w.put, &row.Attr); err != nil {
-			return made{}, fmt.Errorf("%q: %w", e.name, err)
-		}
-		rows = append(rows, row)
 	}
 	var m made
 	var err error
 	if m.tree, err = unixfs.WriteDir(w.ctx, w.put, children); err != nil {
 		return m, err
 	}
-	m.rows, m.below, err = meta.WriteDir(w.ctx, w.put, rows)
+	m.rows, m.below, err = meta.WriteRows(w.ctx, w.put, len(d.entries), func(yield func(meta.Row, error) bool) {
+		for i := range d.entries {
+			e := &d.entries[i]
+			if e.flags&gone != 0 {
+				continue
+			}
+			row := meta.Row{Name: e.name, Attr: e.attr()}
+			if err := meta.SpillXattrs(w.ctx, w.put, &row.Attr); err != nil {
+				yield(row, fmt.Errorf("%q: %w", e.name, err))
+				return
+			}
+			if !yield(row, nil) {
+				return
+			}
+		}
+	})
 	return m, err
 }
 

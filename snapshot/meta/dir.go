@@ -15,8 +15,22 @@ import (
 // WriteDir writes a directory's rows, which are in byte order of their names, and returns their node and how
 // many entries they and everything below them are. Without rows there is no node.
 func WriteDir(ctx context.Context, b Putter, rows []Row) (entries cid.Cid, below uint64, err error) {
-	items := make([]item, len(rows))
-	for i, r := range rows {
+	return WriteRows(ctx, b, len(rows), func(yield func(Row, error) bool) {
+		for _, r := range rows {
+			if !yield(r, nil) {
+				return
+			}
+		}
+	})
+}
+
+// WriteRows is WriteDir for rows, about n of them, that are made one after the other.
+func WriteRows(ctx context.Context, b Putter, n int, rows iter.Seq2[Row, error]) (entries cid.Cid, below uint64, err error) {
+	items := make([]item, 0, n)
+	for r, err := range rows {
+		if err != nil {
+			return cid.Undef, 0, err
+		}
 		if err := checkRow(r); err != nil {
 			return cid.Undef, 0, fmt.Errorf("encode row %q: %w", r.Name, err)
 		}
@@ -24,7 +38,7 @@ func WriteDir(ctx context.Context, b Putter, rows []Row) (entries cid.Cid, below
 		if err != nil {
 			return cid.Undef, 0, err
 		}
-		items[i] = item{key: r.Name, total: 1 + r.Below, raw: raw}
+		items = append(items, item{key: r.Name, total: 1 + r.Below, raw: raw})
 	}
 	entries, err = writeTable(ctx, b, items)
 	return entries, total(items), err

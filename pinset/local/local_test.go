@@ -343,30 +343,34 @@ func writeOnce(t *testing.T, st *store.Store, set *local.Set, shared []blocks.Bl
 	return set.Remove(ctx, top.Cid())
 }
 
-func TestPinAddedDuringACollectionCounts(t *testing.T) {
-	st, set := open(t, t.TempDir())
-	for i := range 20 {
-		d := dag(t, uint64(i))
-		put(t, st, d...)
-		done := make(chan error, 1)
-		go func() {
-			_, err := set.Collect(t.Context(), local.CollectOptions{})
-			done <- err
-		}()
-		pin(t, set, root(d))
-		before, err := st.Has(t.Context(), root(d))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := <-done; err != nil {
-			t.Fatal(err)
-		}
-		// The pin may have come after the collection removed the DAG; if it came before, all must be there.
-		if before[0] {
-			wantWhole(t, st, d)
-		}
-		if err := set.Remove(t.Context(), root(d)); err != nil {
-			t.Fatal(err)
-		}
+// latecomer adds a pin and a tag after the collection has looked for such, and before it removes.
+type latecomer struct {
+	*store.Sweep
+	add func() error
+}
+
+func (l latecomer) Remove(ctx context.Context, dryRun bool, last func(context.Context) error) error {
+	if err := l.add(); err != nil {
+		return err
 	}
+	return l.Sweep.Remove(ctx, dryRun, last)
+}
+
+func TestWhatIsPinnedOrTaggedDuringACollectionStays(t *testing.T) {
+	st, _ := open(t, t.TempDir())
+	pinned, tagged, loose := dag(t, 1), dag(t, 2), dag(t, 3)
+	put(t, st, pinned...)
+	put(t, st, tagged...)
+	put(t, st, loose...)
+	var set *local.Set
+	set = local.New(st, func(ctx context.Context) (latecomer, error) {
+		sw, err := st.BeginSweep(ctx)
+		return latecomer{sw, func() error {
+			return errors.Join(set.Add(ctx, pinset.Pin{Root: root(pinned)}), set.Tag(ctx, "t", root(tagged)))
+		}}, err
+	})
+	collect(t, set)
+	wantWhole(t, st, pinned)
+	wantWhole(t, st, tagged)
+	wantGone(t, st, loose)
 }

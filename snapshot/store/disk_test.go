@@ -64,14 +64,14 @@ func TestAFullDiskRefusesBlocksAndKeepsTheStoreWhole(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := open(t, dir, store.Options{PackSize: 8 << 20})
-			put1 := blockstest.Random(1, 5, size)
-			put(t, s, put1...)
+			first := blockstest.Random(1, 5, size)
+			put(t, s, first...)
 			sync(t, s)
 			n, err := fill(t, s, size)
 			if !errors.Is(err, syscall.ENOSPC) {
 				t.Fatalf("a full disk says %v", err)
 			}
-			wantAll(t, s, put1)
+			wantAll(t, s, first)
 			sync(t, s)
 			st, err := s.Stats(t.Context())
 			if err != nil {
@@ -84,9 +84,9 @@ func TestAFullDiskRefusesBlocksAndKeepsTheStoreWhole(t *testing.T) {
 			again := blockstest.Random(uint64(100+n), 10, size)
 			put(t, s, again...)
 			sync(t, s)
-			close1(t, s)
+			mustClose(t, s)
 			s = open(t, dir, store.Options{})
-			wantAll(t, s, put1)
+			wantAll(t, s, first)
 			wantAll(t, s, again)
 			wantCount(t, s, -1)
 		})
@@ -115,7 +115,7 @@ func TestAReadOnlyFilesystemIsNamed(t *testing.T) {
 	s := open(t, dir, store.Options{})
 	bs := blockstest.Random(1, 10, 1000)
 	put(t, s, bs...)
-	close1(t, s)
+	mustClose(t, s)
 	d.remount(t, "-o", "ro")
 	if _, err := store.Open(dir, store.Options{}); !errors.Is(err, store.ErrReadOnly) {
 		t.Errorf("open for writing: %v", err)
@@ -125,5 +125,61 @@ func TestAReadOnlyFilesystemIsNamed(t *testing.T) {
 	}
 	s = open(t, dir, store.Options{ReadOnly: true})
 	wantAll(t, s, bs)
-	close1(t, s)
+	mustClose(t, s)
+}
+
+// Pebble cannot go on after a failed write: what it needs when the disk is full comes out of the ballast.
+func TestAFullDiskRefusesRecordsAndKeepsTheIndexWhole(t *testing.T) {
+	d := newDisk(t, 64<<20)
+	dir := filepath.Join(d.mount, "store")
+	s := open(t, dir, store.Options{})
+	bs := blockstest.Random(1, 20, 1000)
+	put(t, s, bs...)
+	sync(t, s)
+	filler := filepath.Join(d.mount, "filler")
+	f, err := os.Create(filler)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = f.Write(make([]byte, 64<<10))
+	}
+	mustClose(t, f)
+	var set []string
+	for n := 0; ; n++ {
+		key := fmt.Sprintf("rec/%d", n)
+		err := s.SetRecords(t.Context(), map[string][]byte{key: blockstest.Random(uint64(n), 1, 100<<10)[0].RawData()})
+		if errors.Is(err, syscall.ENOSPC) {
+			break
+		}
+		if err != nil || n > 1000 {
+			t.Fatalf("record %d: %v", n, err)
+		}
+		set = append(set, key)
+	}
+	check := func() {
+		t.Helper()
+		for _, key := range set {
+			if v, err := s.Record(t.Context(), key); err != nil || len(v) != 100<<10 {
+				t.Fatalf("record %s: %d bytes, %v", key, len(v), err)
+			}
+		}
+		wantAll(t, s, bs)
+	}
+	check()
+	if err := s.SetRecords(t.Context(), map[string][]byte{set[0]: nil}); err != nil {
+		t.Fatalf("delete on a full disk: %v", err)
+	}
+	set = set[1:]
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	more := blockstest.Random(2, 20, 1000)
+	put(t, s, more...)
+	sync(t, s)
+	check()
+	mustClose(t, s)
+	s = open(t, dir, store.Options{})
+	check()
+	wantAll(t, s, more)
 }

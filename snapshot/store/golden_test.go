@@ -57,7 +57,7 @@ func goldenV1(t *testing.T, to string) {
 	if err := s.SetRecords(t.Context(), map[string][]byte{"pin/golden": []byte("pinned")}); err != nil {
 		t.Fatal(err)
 	}
-	close1(t, s)
+	mustClose(t, s)
 	s = open(t, dir, store.Options{})
 	put(t, s, tail...)
 	if err := os.RemoveAll(to); err != nil {

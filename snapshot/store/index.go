@@ -155,7 +155,7 @@ func openIndex(dir string, create, readOnly bool, fs vfs.FS, log *slog.Logger) (
 		FormatMajorVersion:          pebble.FormatColumnarBlocks,
 		ErrorIfNotExists:            !create,
 		ReadOnly:                    readOnly,
-		CacheSize:                   16 << 20,
+		CacheSize:                   64 << 20,
 		MemTableSize:                4 << 20,
 		MemTableStopWritesThreshold: 4,
 		MaxOpenFiles:                256,
@@ -168,7 +168,6 @@ func openIndex(dir string, create, readOnly bool, fs vfs.FS, log *slog.Logger) (
 	o.Experimental.FileCacheShards = 1
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
-		o.Levels[i].BlockSize = 8 << 10
 	}
 	db, err := pebble.Open(dir, o)
 	if err != nil {

@@ -20,7 +20,7 @@ func TestWhatIsClosedIsFoundAgain(t *testing.T) {
 	s := open(t, dir, store.Options{PackSize: 100 << 10})
 	bs := append(blockstest.Random(1, 100, 3000), blockstest.Random(2, 3, 1<<20)...)
 	put(t, s, bs...)
-	close1(t, s)
+	mustClose(t, s)
 	s = open(t, dir, store.Options{})
 	wantAll(t, s, bs)
 	wantCount(t, s, len(bs))
@@ -49,7 +49,7 @@ func TestOpenRefusesWhatItMustNotTouch(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "store")
 			s := open(t, dir, store.Options{})
 			put(t, s, blockstest.Random(1, 20, 1000)...)
-			close1(t, s)
+			mustClose(t, s)
 			if err := tc.spoil(t, dir); err != nil {
 				t.Fatal(err)
 			}
@@ -155,7 +155,7 @@ func TestReadersShareAStoreAndChangeNothing(t *testing.T) {
 	s := open(t, dir, store.Options{})
 	bs := blockstest.Random(1, 20, 1000)
 	put(t, s, bs...)
-	close1(t, s)
+	mustClose(t, s)
 	before := tree(t, dir)
 	a, b := open(t, dir, store.Options{ReadOnly: true}), open(t, dir, store.Options{ReadOnly: true})
 	wantAll(t, a, bs)
@@ -189,8 +189,8 @@ func TestAClosedStoreSaysSo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	close1(t, s)
-	close1(t, s)
+	mustClose(t, s)
+	mustClose(t, s)
 	if _, err := s.Get(t.Context(), bs[0].Cid()); !errors.Is(err, store.ErrClosed) {
 		t.Errorf("get: %v", err)
 	}

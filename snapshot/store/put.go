@@ -55,7 +55,7 @@ func (s *Store) crowded() bool {
 type run struct {
 	names []name
 	cids  []cid.Cid // that the blocks are framed under
-	fresh []int // positions of the blocks that are in no index
+	fresh []int     // positions of the blocks that are in no index
 	waits []*reservation
 }
 

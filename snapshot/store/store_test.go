@@ -64,7 +64,7 @@ func sync(t *testing.T, b snapshot.Blocks) {
 	}
 }
 
-func close1(t *testing.T, c io.Closer) {
+func mustClose(t *testing.T, c io.Closer) {
 	t.Helper()
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
@@ -136,7 +136,7 @@ func TestDamagedBytesAreNeverReturnedAndCanBeReplaced(t *testing.T) {
 	if _, err := f.WriteAt([]byte("damage"), 6000); err != nil {
 		t.Fatal(err)
 	}
-	close1(t, f)
+	mustClose(t, f)
 	if _, err := s.Get(t.Context(), bs[1].Cid()); !errors.Is(err, snapshot.ErrDamaged) {
 		t.Fatalf("got %v, want damaged", err)
 	}
@@ -150,7 +150,7 @@ func TestDamagedBytesAreNeverReturnedAndCanBeReplaced(t *testing.T) {
 	wantNone(t, s, bs[1:2])
 	put(t, s, bs[1])
 	wantAll(t, s, bs)
-	close1(t, s)
+	mustClose(t, s)
 	s = open(t, dir, store.Options{})
 	wantAll(t, s, bs)
 }
@@ -184,7 +184,7 @@ func TestRecordsAreSetTogetherAndListedInOrder(t *testing.T) {
 		}
 	}
 	check()
-	close1(t, s)
+	mustClose(t, s)
 	s = open(t, dir, store.Options{})
 	check()
 }

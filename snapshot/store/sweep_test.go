@@ -81,7 +81,7 @@ func TestSweepRemovesTheUnmarkedAndGivesSpaceBack(t *testing.T) {
 		wantAll(t, s, live)
 		wantNone(t, s, dead)
 		wantCount(t, s, len(live))
-		close1(t, s)
+		mustClose(t, s)
 		s = open(t, dir, store.Options{})
 	}
 	put(t, s, dead...)
@@ -158,7 +158,7 @@ func TestSessionProtectsWhatItPutAndFound(t *testing.T) {
 	wantAll(t, s, fresh)
 	wantNone(t, s, loose)
 
-	close1(t, x)
+	mustClose(t, x)
 	finish(t, begin(t, s), old...)
 	wantAll(t, s, old)
 	wantNone(t, s, found)
@@ -179,8 +179,8 @@ func TestSessionClosedDuringASweepStillProtects(t *testing.T) {
 	sw := begin(t, s)
 	y := session(t, s)
 	put(t, y, bs[1], late[0])
-	close1(t, x)
-	close1(t, y)
+	mustClose(t, x)
+	mustClose(t, y)
 	finish(t, sw)
 	wantAll(t, s, append(bs[:2:2], late...))
 	wantNone(t, s, bs[2:])
@@ -238,7 +238,7 @@ func TestOnlyCompleteRootsAreAdopted(t *testing.T) {
 	wantStat(t, x, "whole", "value of whole")
 	wantStat(t, x, "other", "")
 	sync(t, x)
-	close1(t, s)
+	mustClose(t, s)
 
 	s = open(t, dir, store.Options{})
 	x = session(t, s)
@@ -274,7 +274,7 @@ func TestAdoptedRootsAreHandedToTheSweep(t *testing.T) {
 	root, child := rooted(t, x, 1)
 	saved(t, x, "dir", root)
 	sync(t, x)
-	close1(t, x)
+	mustClose(t, x)
 	x = session(t, s)
 	wantAdopted(t, x, true, root)
 	sw := begin(t, s)
@@ -301,7 +301,7 @@ func TestASweepVoidsTheMarksOfWhatItDoesNotKeepWhole(t *testing.T) {
 	live, child := rooted(t, x, 3)
 	saved(t, x, "dir", gone, touched, live)
 	sync(t, x)
-	close1(t, x)
+	mustClose(t, x)
 
 	x = session(t, s)
 	if _, err := x.Has(t.Context(), touched.Cid()); err != nil {
@@ -322,7 +322,7 @@ func TestRootsAreNotAdoptedOnceTheSweepHasDecidedAgainstThem(t *testing.T) {
 	root, child := rooted(t, x, 1)
 	saved(t, x, "dir", root)
 	sync(t, x)
-	close1(t, x)
+	mustClose(t, x)
 	x = session(t, s)
 	sw := begin(t, s)
 	if err := sw.Remove(t.Context(), false, nothing); err != nil {

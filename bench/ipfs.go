@@ -108,18 +108,20 @@ func (i *ipfs) run(cmd *exec.Cmd) (string, usage, error) {
 	if i.daemon == nil {
 		return i.meter.Run(cmd)
 	}
-	before, err := i.daemon.reset()
-	if err != nil {
+	pid := i.daemon.cmd.Process.Pid
+	before, err := cpuTime(pid)
+	if err := errors.Join(err, resetPeak(pid)); err != nil {
 		return "", usage{}, err
 	}
 	out, u, err := i.meter.Run(cmd)
 	if err != nil {
 		return "", u, err
 	}
-	cpu, memory, err := i.daemon.used()
-	u.CPU += cpu - before
+	after, cpuErr := cpuTime(pid)
+	memory, memoryErr := peakMemory(pid)
+	u.CPU += after - before
 	u.Memory += memory
-	return out, u, err
+	return out, u, errors.Join(cpuErr, memoryErr)
 }
 
 func (i *ipfs) Close() error {
@@ -187,45 +189,26 @@ func (d *ipfsDaemon) stop() error {
 	return errors.Join(err, waitErr)
 }
 
-// reset makes the daemon's peak of memory start anew (proc_pid_clear_refs(5)) and returns the CPU it used so far.
-func (d *ipfsDaemon) reset() (time.Duration, error) {
-	if err := os.WriteFile(d.proc("clear_refs"), []byte("5"), 0); err != nil {
-		return 0, err
-	}
-	cpu, _, err := d.used()
-	return cpu, err
-}
-
-// used is the CPU the daemon used since its start and its peak of memory since the last reset.
-func (d *ipfsDaemon) used() (cpu time.Duration, memory int64, err error) {
-	stat, err := os.ReadFile(d.proc("stat"))
+// cpuTime is the CPU a process used since its start.
+func cpuTime(pid int) (time.Duration, error) {
+	path := fmt.Sprintf("/proc/%d/stat", pid)
+	stat, err := os.ReadFile(path)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	// proc_pid_stat(5): utime and stime are fields 14 and 15, in ticks of 10 ms; the name, field 2, is in brackets.
 	_, rest, _ := strings.Cut(string(stat), ") ")
 	fields := strings.Fields(rest)
 	if len(fields) < 13 {
-		return 0, 0, fmt.Errorf("read %s: %q is too short", d.proc("stat"), stat)
+		return 0, fmt.Errorf("read %s: %q is too short", path, stat)
 	}
+	var sum time.Duration
 	for _, f := range fields[11:13] {
 		ticks, err := strconv.ParseInt(f, 10, 64)
 		if err != nil {
-			return 0, 0, fmt.Errorf("read %s: %w", d.proc("stat"), err)
+			return 0, fmt.Errorf("read %s: %w", path, err)
 		}
-		cpu += time.Duration(ticks) * 10 * time.Millisecond
+		sum += time.Duration(ticks) * 10 * time.Millisecond
 	}
-	status, err := os.ReadFile(d.proc("status"))
-	if err != nil {
-		return 0, 0, err
-	}
-	_, rest, _ = strings.Cut(string(status), "\nVmHWM:")
-	if _, err := fmt.Sscanf(rest, "%d kB", &memory); err != nil {
-		return 0, 0, fmt.Errorf("read VmHWM of %s: %w", d.proc("status"), err)
-	}
-	return cpu, memory << 10, nil
-}
-
-func (d *ipfsDaemon) proc(name string) string {
-	return filepath.Join("/proc", strconv.Itoa(d.cmd.Process.Pid), name)
+	return sum, nil
 }

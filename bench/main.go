@@ -85,7 +85,7 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	facts, err := machineFacts(ctx, work, t)
+	facts, err := machineFacts(ctx, work, t, m.floor)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -23,7 +24,8 @@ type usage struct {
 
 // meter measures steps on one file system.
 type meter struct {
-	root *os.File // a directory of the file system that everything is written to
+	root  *os.File // a directory of the file system that everything is written to
+	floor int64    // bytes; a command's peak of memory below it could not be seen
 }
 
 func newMeter(dir string) (*meter, error) {
@@ -31,7 +33,7 @@ func newMeter(dir string) (*meter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &meter{f}, nil
+	return &meter{root: f}, nil
 }
 
 func (m *meter) Close() error { return m.root.Close() }
@@ -53,29 +55,48 @@ func (m *meter) Measure(step func() error) (usage, error) {
 }
 
 // Run measures one command and returns what it printed. Its memory is the kernel's peak resident size, which
-// also counts this process at the moment it forked: see floor.
+// also counts what this process has at the moment it forks; so that is made small before.
 func (m *meter) Run(cmd *exec.Cmd) (string, usage, error) {
 	var stdout, stderr bytes.Buffer
 	if cmd.Stdout == nil {
 		cmd.Stdout = &stdout
 	}
 	cmd.Stderr = &stderr
+	debug.FreeOSMemory()
+	if err := resetPeak(os.Getpid()); err != nil {
+		return "", usage{}, err
+	}
 	u, err := m.Measure(cmd.Run)
 	if err != nil {
 		return "", usage{}, fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, tail(stderr.String()))
 	}
+	own, err := peakMemory(os.Getpid())
+	if err != nil {
+		return "", usage{}, err
+	}
+	m.floor = max(m.floor, own)
 	u.CPU = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	u.Memory = cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
 	return strings.TrimSpace(stdout.String()), u, nil
 }
 
-// floor is the least peak of memory that Run can see: that of this process.
-func floor() (int64, error) {
-	var ru unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &ru); err != nil {
-		return 0, fmt.Errorf("getrusage: %w", err)
+// resetPeak makes a process's peak of memory start anew (proc_pid_clear_refs(5)).
+func resetPeak(pid int) error {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0)
+}
+
+// peakMemory is a process's peak of memory in bytes since the last reset.
+func peakMemory(pid int) (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
 	}
-	return ru.Maxrss << 10, nil
+	_, rest, _ := strings.Cut(string(status), "\nVmHWM:")
+	var kib int64
+	if _, err := fmt.Sscanf(rest, "%d kB", &kib); err != nil {
+		return 0, fmt.Errorf("read VmHWM of process %d: %w", pid, err)
+	}
+	return kib << 10, nil
 }
 
 // command is a command that is killed when ctx ends.

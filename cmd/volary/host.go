@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -134,41 +133,4 @@ func status(c *cli.Context) error {
 		fmt.Fprintf(w, "kept\t%d snapshots, %d tags\n", s.Pins, s.Tags)
 		fmt.Fprintf(w, "store\t%d blocks, %s; %s on disk, %s free\n", s.Blocks, bytesText(s.Bytes), bytesText(s.Disk), bytesText(s.Free))
 	})
-}
-
-func completionCommand() *cli.Command {
-	return command(cli.Command{
-		Name:        "completion",
-		Usage:       "print a completion script for a shell",
-		ArgsUsage:   "bash|zsh",
-		Description: "For bash: source <(volary completion bash). For zsh: source <(volary completion zsh).",
-		Action: func(c *cli.Context) error {
-			script, ok := completions[c.Args().First()]
-			if !ok {
-				return usagef("no completion for %q\nthere is one for bash and one for zsh", c.Args().First())
-			}
-			_, err := io.WriteString(c.App.Writer, strings.TrimLeft(script, "\n"))
-			return err
-		},
-	}, 1, 1)
-}
-
-var completions = map[string]string{
-	"bash": `
-_volary() {
-	local words
-	words=$("${COMP_WORDS[@]:0:$COMP_CWORD}" --generate-bash-completion 2>/dev/null)
-	COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[$COMP_CWORD]}"))
-}
-complete -o bashdefault -o default -F _volary volary
-`,
-	"zsh": `
-#compdef volary
-_volary() {
-	local -a words
-	words=("${(@f)$(${words[@]:0:#words[@]-1} --generate-bash-completion 2>/dev/null)}")
-	_describe 'volary' words || _files
-}
-compdef _volary volary
-`,
 }

@@ -24,6 +24,10 @@ func main() {
 // run is the whole program: it parses the arguments, does what they say and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	app := newApp(stdout, stderr)
+	if last := len(args) - 1; last > 0 && args[last] == completeFlag {
+		complete(stdout, app, args[1:last])
+		return exitOK
+	}
 	err := app.RunContext(ctx, permute(app, args))
 	if ctx.Err() != nil && err != nil {
 		err = errInterrupted
@@ -38,7 +42,6 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Description:            exitCodeHelp,
 		Writer:                 stdout,
 		ErrWriter:              stderr,
-		EnableBashCompletion:   true,
 		UseShortOptionHandling: true,
 		HideVersion:            true,
 		Suggest:                true,

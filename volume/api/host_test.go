@@ -212,7 +212,7 @@ type daemon struct {
 	stop   func()
 }
 
-func serve(t *testing.T, h *Host, o ServerOptions) *daemon {
+func serve(t testing.TB, h *Host, o ServerOptions) *daemon {
 	t.Helper()
 	s, err := NewServer(h, o)
 	if err != nil {
@@ -236,7 +236,7 @@ func serve(t *testing.T, h *Host, o ServerOptions) *daemon {
 	return &daemon{path: path, server: s, stop: stop}
 }
 
-func dial(t *testing.T, d *daemon) *Host {
+func dial(t testing.TB, d *daemon) *Host {
 	t.Helper()
 	h, err := Dial(t.Context(), d.path, DialOptions{})
 	if err != nil {

@@ -42,7 +42,7 @@ func runDaemon(c *cli.Context) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	server, err := api.NewServer(host, api.ServerOptions{Logger: log, Version: version()})
+	server, err := api.NewServer(host, api.ServerOptions{Logger: log, Version: version(), Kinds: errorKinds})
 	if err != nil {
 		return err
 	}

@@ -72,6 +72,23 @@ func importOptions(c *cli.Context, config config) (importer.Options, error) {
 	}, nil
 }
 
+// excludeBelow returns the pattern that leaves out what is at path, if that is below dir. A snapshot that held
+// the store it is written to would hold a moving part of itself.
+func excludeBelow(dir, path string) (pattern string, inside bool) {
+	real := func(p string) string {
+		if r, err := filepath.EvalSymlinks(p); err == nil {
+			return r
+		}
+		return p
+	}
+	rel, err := filepath.Rel(real(dir), real(path))
+	if err != nil || rel == "." || rel == ".." || strings.HasPrefix(rel, "../") {
+		return "", false
+	}
+	escape := strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, ` `, `\ `)
+	return "/" + escape.Replace(rel), true
+}
+
 func makeSnapshot(c *cli.Context) error {
 	labels, err := parseLabels(c.StringSlice("label"))
 	if err != nil {
@@ -100,6 +117,10 @@ func makeSnapshot(c *cli.Context) error {
 	opts, err := importOptions(c, host.home.config)
 	if err != nil {
 		return err
+	}
+	if pattern, inside := excludeBelow(dir, host.home.dir); inside {
+		opts.Exclude = append(opts.Exclude, pattern)
+		fmt.Fprintf(c.App.ErrWriter, "left out: the state directory %s\n", quote(host.home.dir))
 	}
 	s, err := host.Sessions.Session(c.Context)
 	if err != nil {

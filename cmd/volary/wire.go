@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 
 	"github.com/ipfs/go-cid"
@@ -35,9 +36,11 @@ func openHost(c *cli.Context, write bool) (*openedHost, error) {
 	if err != nil {
 		return nil, err
 	}
-	host, err := api.Dial(c.Context, h.path(socketName), api.DialOptions{})
+	host, err := api.Dial(c.Context, h.path(socketName), api.DialOptions{Kinds: errorKinds})
 	if errors.Is(err, api.ErrNoDaemon) {
-		host, err = openStore(h, write)
+		if host, err = openStore(h, write); err == nil {
+			host.Sessions = callers{host.Sessions}
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -46,6 +49,16 @@ func openHost(c *cli.Context, write bool) (*openedHost, error) {
 }
 
 const socketName = "volary.sock"
+
+// errorKinds are the store's own errors, which keep their identity across the daemon's socket.
+var errorKinds = []api.ErrorKind{
+	{Name: "store_read_only", Err: store.ErrReadOnly, Status: http.StatusForbidden},
+	{Name: "store_corrupt", Err: store.ErrCorrupt, Status: http.StatusInternalServerError},
+	{Name: "store_busy", Err: store.ErrBusy, Status: http.StatusConflict},
+	{Name: "store_closed", Err: store.ErrClosed, Status: http.StatusServiceUnavailable},
+	{Name: "store_newer", Err: store.ErrNewer, Status: http.StatusConflict},
+	{Name: "record_newer", Err: local.ErrNewer, Status: http.StatusConflict},
+}
 
 // openStore puts together a host without a daemon, or the host that a daemon serves.
 func openStore(h *home, write bool) (*api.Host, error) {
@@ -73,6 +86,17 @@ func (s sessions) Session(ctx context.Context) (api.Session, error) {
 		return nil, err
 	}
 	return session{x}, nil
+}
+
+// callers gives sessions the stat records of this process's user, as a daemon would.
+type callers struct{ api.Sessions }
+
+func (c callers) Session(ctx context.Context) (api.Session, error) {
+	s, err := c.Sessions.Session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return api.ForCaller(s, uint32(os.Geteuid())), nil
 }
 
 // session joins the store's stat records with the importer's, which are the same.

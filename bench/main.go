@@ -37,7 +37,7 @@ func run(ctx context.Context) (err error) {
 		only   = flag.String("run", ".", "regular `expression` over INPUT/CONTENDER, such as a/volary")
 		rounds = flag.Int("rounds", 3, "how often everything is measured; medians are reported")
 		out    = flag.String("out", "", "`file` for the report; standard output if empty")
-		dir    = flag.String("dir", filepath.Join(".cache", "bench"), "`directory` to work in; wants 12 GB of the disk to be measured")
+		dir    = flag.String("dir", filepath.Join(".cache", "bench"), "`directory` to work in; wants 20 GB of the disk to be measured")
 		quick  = flag.Bool("quick", false, "small inputs, one round: tries the benchmark, measures nothing")
 	)
 	flag.Parse()
@@ -58,7 +58,7 @@ func run(ctx context.Context) (err error) {
 	if err := os.MkdirAll(*dir, 0o755); err != nil {
 		return fmt.Errorf("make the working directory: %w", err)
 	}
-	if err := checkSpace(*dir, 6*sizes.big); err != nil {
+	if err := checkSpace(*dir, 10*sizes.big); err != nil {
 		return err
 	}
 	work, err := os.MkdirTemp(*dir, "run-")

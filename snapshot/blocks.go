@@ -1,9 +1,9 @@
 // Package snapshot is the immutable side of Volary: blocks named by their CID, trees made of them, and the
 // commits that name one state of a directory.
 //
-// Start with [Blocks], the store everything is read from and written to, and [Open], which turns the CID of
-// a commit (or of any UnixFS directory) into something that can be walked. The sub-packages do the work in
-// either direction: importer turns a directory into a commit, restorer turns a commit into a directory.
+// Start with [Blocks], the store everything is read from and written to, and [Commit], one state of a
+// directory. The sub-packages do the work in either direction: importer turns a directory into a commit, tree
+// reads one, restorer turns one into a directory.
 //
 // Everything read through this package was checked against its CID; nothing here trusts a name, a size or
 // a link it finds in a block.
@@ -12,9 +12,11 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
+	mh "github.com/multiformats/go-multihash"
 
 	"github.com/volary/volary/snapshot/dagcbor"
 )
@@ -54,4 +56,29 @@ type Blocks interface {
 	Has(ctx context.Context, cs ...cid.Cid) ([]bool, error)
 	Put(ctx context.Context, bs ...blocks.Block) error
 	Sync(ctx context.Context) error
+}
+
+// minDigest is how many bytes of a hash prove anything.
+const minDigest = 20
+
+// CheckHash says whether a block from outside is what its CID says: the error wraps [ErrDamaged] if its bytes
+// do not match, and [ErrFormat] if it is larger than [MaxBlockSize] or its hash is not known or too short to
+// prove anything.
+func CheckHash(b blocks.Block) error {
+	c := b.Cid()
+	p := c.Prefix()
+	switch {
+	case len(b.RawData()) > MaxBlockSize:
+		return fmt.Errorf("block %s of %d bytes is larger than %d: %w", c, len(b.RawData()), MaxBlockSize, ErrFormat)
+	case p.MhType != mh.IDENTITY && p.MhLength >= 0 && p.MhLength < minDigest:
+		return fmt.Errorf("hash of %s has only %d bytes: %w", c, p.MhLength, ErrFormat)
+	}
+	sum, err := p.Sum(b.RawData())
+	if err != nil {
+		return fmt.Errorf("hash of %s: %w: %w", c, ErrFormat, err)
+	}
+	if !sum.Equals(c) {
+		return fmt.Errorf("bytes of %s: %w", c, ErrDamaged)
+	}
+	return nil
 }

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
@@ -179,6 +180,8 @@ func (c *Commit) check() error {
 		bad = fmt.Sprintf("consistency %q is not known", c.Consistency)
 	case c.Sequence == 0:
 		bad = "sequence is 0"
+	case !c.isText():
+		bad = "a text is not UTF-8"
 	case len(c.Recent) > MaxRecent:
 		bad = fmt.Sprintf("%d recent ancestors are more than %d", len(c.Recent), MaxRecent)
 	case len(c.Parents) > 0 && len(c.Recent) == 0, c.Older.Defined() && len(c.Recent) == 0:
@@ -188,4 +191,19 @@ func (c *Commit) check() error {
 		return fmt.Errorf("%s: %w", bad, ErrFormat)
 	}
 	return checkOrder(c.Recent)
+}
+
+// isText reports whether all texts are UTF-8, as DAG-CBOR wants them.
+func (c *Commit) isText() bool {
+	for k, v := range c.Labels {
+		if !utf8.ValidString(k) || !utf8.ValidString(v) {
+			return false
+		}
+	}
+	for _, s := range []string{c.Volume, c.Author, c.Message, c.Import.Profile, c.Import.Chunker} {
+		if !utf8.ValidString(s) {
+			return false
+		}
+	}
+	return true
 }

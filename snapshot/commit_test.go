@@ -113,6 +113,42 @@ func TestCommitEqualsTheGoldenFile(t *testing.T) {
 	}
 }
 
+func TestHistoryChunkEqualsTheGoldenFile(t *testing.T) {
+	b := blockstest.NewMemory()
+	last, _ := chain(t, b, snapshot.MaxRecent+2)
+	blk, err := b.Get(t.Context(), last.Older)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join("testdata", "golden", "history.cbor")
+	if *update {
+		if err := os.WriteFile(file, blk.RawData(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(want, blk.RawData()) {
+		t.Error("a published format has changed")
+	}
+}
+
+func TestCommitWhoseTextIsNotUTF8IsNotEncoded(t *testing.T) {
+	for name, spoil := range map[string]func(*snapshot.Commit){
+		"message":     func(c *snapshot.Commit) { c.Message = "caf\xe9" },
+		"label":       func(c *snapshot.Commit) { c.Labels = map[string]string{"k": "\xe9"} },
+		"label's key": func(c *snapshot.Commit) { c.Labels = map[string]string{"\xe9": "v"} },
+	} {
+		c := sample(t)
+		spoil(c)
+		if _, err := snapshot.EncodeCommit(c); err == nil {
+			t.Errorf("%s: encoded", name)
+		}
+	}
+}
+
 func TestCommitOfAnotherFormatIsRefused(t *testing.T) {
 	blk, err := snapshot.EncodeCommit(sample(t))
 	if err != nil {

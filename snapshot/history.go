@@ -33,7 +33,8 @@ type wireHistory struct {
 // Extend makes c a child of the parents: it sets Parents, Recent, Older and Sequence, and writes a sealed
 // chunk when the recent ancestors become too many. Without parents c is the first of its history. With
 // several, the history is their union; chunks that only a parent of smaller sequence has are reached through
-// that parent.
+// that parent. Older is read to its end, so that a session keeps what the new commit links to; if part of it
+// is gone, the error wraps [ErrNotFound].
 func Extend(ctx context.Context, b Blocks, c *Commit, parents ...cid.Cid) error {
 	c.Parents, c.Recent, c.Older, c.Sequence = nil, nil, cid.Undef, 1
 	var newest uint64
@@ -51,6 +52,12 @@ func Extend(ctx context.Context, b Blocks, c *Commit, parents ...cid.Cid) error 
 		c.Recent = append(c.Recent, parent.Recent...)
 		if parent.Sequence > newest {
 			newest, c.Older, c.Sequence = parent.Sequence, parent.Older, parent.Sequence+1
+		}
+	}
+	for older := c.Older; older.Defined(); {
+		var err error
+		if _, older, err = readSealed(ctx, b, older); err != nil {
+			return err
 		}
 	}
 	slices.SortFunc(c.Recent, compareAncestors)

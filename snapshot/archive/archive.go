@@ -125,15 +125,9 @@ func next(in *car.BlockReader) (blocks.Block, error) {
 		return nil, fmt.Errorf("%w: it ends inside a block", ErrIncomplete)
 	case err != nil:
 		return nil, fmt.Errorf("read archive: %w: %w", snapshot.ErrFormat, err)
-	case len(blk.RawData()) > snapshot.MaxBlockSize:
-		return nil, fmt.Errorf("read archive: block %s of %d bytes is too large: %w", blk.Cid(), len(blk.RawData()), snapshot.ErrFormat)
 	}
-	sum, err := blk.Cid().Prefix().Sum(blk.RawData())
-	if err != nil {
-		return nil, fmt.Errorf("read archive: hash of %s: %w: %w", blk.Cid(), snapshot.ErrFormat, err)
-	}
-	if !sum.Equals(blk.Cid()) {
-		return nil, fmt.Errorf("read archive: bytes of %s: %w", blk.Cid(), snapshot.ErrDamaged)
+	if err := snapshot.CheckHash(blk); err != nil {
+		return nil, fmt.Errorf("read archive: %w", err)
 	}
 	return blk, nil
 }

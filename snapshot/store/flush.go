@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -170,61 +171,23 @@ func (s *Store) startWriteback() {
 	}
 }
 
+// A cut is the pack whose blocks a flush takes, and where they end.
+type cut struct {
+	pack *pack
+	good int64
+}
+
 // flush brings what is pending to the disk and into the index, in this order, so that the index never knows
 // of bytes that a power cut can take. Only the flusher calls it.
 func (s *Store) flush(durable bool) error {
-	s.mu.Lock()
-	if s.failed != nil {
-		defer s.mu.Unlock()
-		return s.failed
+	b, cuts, err := s.takeBatch(durable)
+	if b == nil {
+		return err
 	}
-	b := s.batch
-	s.batch = flushBatch{unsynced: b.unsynced || len(b.ready) > 0 || len(b.stats) > 0}
-	for _, p := range b.ready {
-		p.indexed = true
-	}
-	type part struct {
-		pack *pack
-		good int64
-	}
-	var parts []part
-	for p := range b.dirty {
-		parts = append(parts, part{p, p.good})
-		p.started = p.good
-	}
-	s.mu.Unlock()
-	if len(b.ready) == 0 && len(b.stats) == 0 && !(durable && b.unsynced) {
-		return nil
-	}
-	for _, p := range parts {
-		if err := withFd(p.pack.file, unix.Fdatasync); err != nil {
-			return s.fail(fmt.Errorf("sync %s: %w", p.pack.file.Name(), err))
-		}
-		s.step(StepPackSynced)
-	}
-	if b.created {
-		if err := syncDir(s.dir + "/" + packsDir); err != nil {
-			return s.fail(err)
-		}
-		s.step(StepPackDirSynced)
-	}
-	s.index.mu.Lock()
-	defer s.index.mu.Unlock()
-	w := s.index.db.NewBatch()
-	defer w.Close()
-	for _, p := range b.ready {
-		w.Set(blockKey(p.hash), p.entry.encode(), nil)
-	}
-	for _, p := range parts {
-		w.Set(packKey(p.pack.id), packState{indexed: p.good}.encode(), nil)
-	}
-	if err := s.setStats(w, b.stats); err != nil {
+	if err := s.syncPacks(b, cuts); err != nil {
 		return s.fail(err)
 	}
-	if w.Empty() {
-		w.LogData(nil, nil)
-	}
-	if err := s.index.commit(w, durable); err != nil {
+	if err := s.indexBatch(b, cuts, durable); err != nil {
 		return s.fail(err)
 	}
 	s.step(StepIndexed)
@@ -242,6 +205,68 @@ func (s *Store) flush(durable bool) error {
 		s.batch.unsynced = false
 	}
 	return nil
+}
+
+// takeBatch begins the next batch and returns the one before; nil if that can wait. A batch that waits stays
+// what it is: a pack created for blocks that are still being written must not be forgotten.
+func (s *Store) takeBatch(durable bool) (*flushBatch, []cut, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed != nil {
+		return nil, nil, s.failed
+	}
+	b := s.batch
+	brings := len(b.ready) > 0 || len(b.stats) > 0
+	if !brings && !(durable && b.unsynced) {
+		return nil, nil, nil
+	}
+	s.batch = flushBatch{unsynced: b.unsynced || brings}
+	for _, p := range b.ready {
+		p.indexed = true
+	}
+	var cuts []cut
+	for p := range b.dirty {
+		cuts = append(cuts, cut{p, p.good})
+		p.started = p.good
+	}
+	return &b, cuts, nil
+}
+
+func (s *Store) syncPacks(b *flushBatch, cuts []cut) error {
+	for _, c := range cuts {
+		if err := withFd(c.pack.file, unix.Fdatasync); err != nil {
+			return fmt.Errorf("sync %s: %w", c.pack.file.Name(), err)
+		}
+		s.step(StepPackSynced)
+	}
+	if !b.created {
+		return nil
+	}
+	if err := syncDir(filepath.Join(s.dir, packsDir)); err != nil {
+		return err
+	}
+	s.step(StepPackDirSynced)
+	return nil
+}
+
+func (s *Store) indexBatch(b *flushBatch, cuts []cut, durable bool) error {
+	s.index.mu.Lock()
+	defer s.index.mu.Unlock()
+	w := s.index.db.NewBatch()
+	defer w.Close()
+	for _, p := range b.ready {
+		w.Set(blockKey(p.hash), p.entry.encode(), nil)
+	}
+	for _, c := range cuts {
+		w.Set(packKey(c.pack.id), packState{indexed: c.good}.encode(), nil)
+	}
+	if err := s.setStats(w, b.stats); err != nil {
+		return err
+	}
+	if w.Empty() {
+		w.LogData(nil, nil)
+	}
+	return s.index.commit(w, durable)
 }
 
 // setStats adds stat records and complete marks to a batch. The caller holds index.mu.

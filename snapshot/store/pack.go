@@ -109,10 +109,10 @@ func (s *Store) openPack(id uint32) (*pack, error) {
 
 // read returns the bytes of a block, unverified. A sweep may move them meanwhile: then the look-up is
 // repeated.
-func (s *Store) read(hash string, buf []byte) ([]byte, error) {
+func (s *Store) read(hash string, buf []byte, find finder) ([]byte, error) {
 	var gone entry
 	for first := true; ; first = false {
-		e, ok, err := s.find(hash)
+		e, ok, err := find(hash)
 		if err != nil {
 			return nil, err
 		}

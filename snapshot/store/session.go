@@ -12,7 +12,7 @@ import (
 	"github.com/volary/volary/snapshot"
 )
 
-// A Session is a view of a store for one writer. What it puts, finds present with Has, or adopts is not
+// A Session is a view of a store for one writer. What it puts, gets, finds present with Has, or adopts is not
 // collected before Close: a snapshot is safe from its first block until its root is pinned. It must be made
 // by Store.Session. All methods are safe for concurrent use.
 type Session struct {
@@ -55,7 +55,8 @@ func (s *Store) Session(ctx context.Context) (*Session, error) {
 	}
 	sess := &Session{s: s, from: place{pack: s.nextPack}, touched: make(map[uint64]struct{})}
 	if s.active != nil {
-		sess.from = place{s.active.id, s.active.tail}
+		// Not its tail: if a write that is under way fails, the pack is cut back to here.
+		sess.from = place{s.active.id, s.active.good}
 	}
 	s.sessions[sess] = struct{}{}
 	return sess, nil
@@ -80,12 +81,32 @@ func (x *Session) Close() error {
 	return nil
 }
 
-// Get is Store.Get; it protects nothing.
-func (x *Session) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) { return x.s.Get(ctx, c) }
+// Get is Store.Get, and protects the block.
+func (x *Session) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
+	data, err := x.GetInto(ctx, c, nil)
+	if err != nil {
+		return nil, err
+	}
+	return blocks.NewBlockWithCid(data, c)
+}
 
-// GetInto is Store.GetInto; it protects nothing.
+// GetInto is Store.GetInto, and protects the block.
 func (x *Session) GetInto(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
-	return x.s.GetInto(ctx, c, buf)
+	if err := x.open(); err != nil {
+		return nil, err
+	}
+	return x.s.get(ctx, c, buf, x.find)
+}
+
+// find is Store.find, and protects the block.
+func (x *Session) find(hash string) (entry, bool, error) {
+	x.s.gate.RLock()
+	defer x.s.gate.RUnlock()
+	e, ok, err := x.s.find(hash)
+	if ok {
+		x.touch(hash, e)
+	}
+	return e, ok, err
 }
 
 // Has is Store.Has, and protects the blocks it finds.

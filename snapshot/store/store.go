@@ -104,6 +104,13 @@ func (s *Store) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
 
 // GetInto is Get into the caller's memory: the bytes are in buf if its capacity suffices, else in new memory.
 func (s *Store) GetInto(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
+	return s.get(ctx, c, buf, s.find)
+}
+
+// A finder looks up where a block is.
+type finder func(hash string) (entry, bool, error)
+
+func (s *Store) get(ctx context.Context, c cid.Cid, buf []byte, find finder) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -114,7 +121,7 @@ func (s *Store) GetInto(ctx context.Context, c cid.Cid, buf []byte) ([]byte, err
 	if n.identity {
 		return append(buf[:0], n.hash[n.digestAt:]...), nil
 	}
-	data, err := s.read(n.hash, buf)
+	data, err := s.read(n.hash, buf, find)
 	if err == nil {
 		err = n.verify(data)
 	}

@@ -135,10 +135,10 @@ func TestAbandonedSweepRemovesNothing(t *testing.T) {
 	wantAll(t, s, bs)
 }
 
-func TestSessionProtectsWhatItPutAndFound(t *testing.T) {
+func TestSessionProtectsWhatItPutAndFoundAndGot(t *testing.T) {
 	s := open(t, t.TempDir(), store.Options{})
-	bs := blockstest.Random(1, 8, 1000)
-	old, found, again, loose := bs[0:2], bs[2:4], bs[4:6], bs[6:8]
+	bs := blockstest.Random(1, 10, 1000)
+	old, found, again, loose, got := bs[0:2], bs[2:4], bs[4:6], bs[6:8], bs[8:10]
 	put(t, s, bs...)
 	sync(t, s)
 	x := session(t, s)
@@ -148,13 +148,16 @@ func TestSessionProtectsWhatItPutAndFound(t *testing.T) {
 	if has, err := x.Has(t.Context(), found[0].Cid(), found[1].Cid()); err != nil || !has[0] || !has[1] {
 		t.Fatal(has, err)
 	}
+	wantAll(t, x, got[:1])
 	sw := begin(t, s)
 	put(t, x, fresh[1])
+	wantAll(t, x, got[1:])
 	finish(t, sw, old...)
 	put(t, x, fresh[2])
 	wantAll(t, s, old)
 	wantAll(t, s, found)
 	wantAll(t, s, again)
+	wantAll(t, s, got)
 	wantAll(t, s, fresh)
 	wantNone(t, s, loose)
 
@@ -163,6 +166,7 @@ func TestSessionProtectsWhatItPutAndFound(t *testing.T) {
 	wantAll(t, s, old)
 	wantNone(t, s, found)
 	wantNone(t, s, again)
+	wantNone(t, s, got)
 	wantNone(t, s, fresh)
 }
 

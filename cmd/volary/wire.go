@@ -73,7 +73,8 @@ func openStore(h *home, write bool) (*api.Host, error) {
 	}
 	pins := local.New(s, s.BeginSweep)
 	return &api.Host{
-		Blocks: s, Sessions: sessions{s}, Pins: pins, Tags: tags{pins}, Origins: pins,
+		Blocks: s, Sessions: sessions{s}, Pins: pins, Tags: tags{pins},
+		Origins: api.OriginsFor(pins, uint32(os.Geteuid())), Owners: pins,
 		Upkeep: upkeep{home: h, store: s, pins: pins}, Closer: s,
 	}, nil
 }

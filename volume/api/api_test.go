@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"iter"
 	"maps"
+	"net/http"
 	"os"
 	"strings"
 	"syscall"
@@ -104,6 +105,27 @@ func TestTagsAndOriginsCross(t *testing.T) {
 	for c, want := range map[cid.Cid]bool{a: true, b: false} {
 		if own, err := h.Origins.Own(ctx, c); err != nil || own != want {
 			t.Errorf("own: %v, %v; want %v", own, err, want)
+		}
+	}
+}
+
+func TestMarkOfOneUserSaysNothingToAnother(t *testing.T) {
+	h, _ := storeHost(t)
+	s := serve(t, h, ServerOptions{}).server
+	mine, roots := "/v1/own/"+pinsettest.Root(1).String(), "/v1/own/"+pinsettest.Root(2).String()
+	for path, uid := range map[string]uint32{mine: 1000, roots: 0} {
+		if code, text := asUser(s, uid, http.MethodPut, path, "", nil); code != http.StatusNoContent {
+			t.Fatalf("mark: %d %s", code, text)
+		}
+	}
+	for _, c := range []struct {
+		path string
+		uid  uint32
+		own  bool
+	}{{mine, 1000, true}, {mine, 0, false}, {mine, 1001, false}, {roots, 0, true}, {roots, 1000, true}} {
+		want := fmt.Sprintf("{\"own\":%v}\n", c.own)
+		if code, text := asUser(s, c.uid, http.MethodGet, c.path, "", nil); code != http.StatusOK || text != want {
+			t.Errorf("user %d asks for %s: %d %s, want %s", c.uid, c.path, code, text, want)
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"strconv"
 
+	"github.com/ipfs/go-cid"
+
 	"github.com/volary/volary/snapshot/importer"
 )
 
@@ -11,6 +13,22 @@ import (
 // is believed without reading the file, so nobody may write one for somebody else. Whoever opens a store
 // directly does the same with the effective uid, to find again what was saved through a daemon.
 func ForCaller(s Session, uid uint32) Session { return callersSession{s, uid} }
+
+// OriginsFor are a user's own marks. Whoever opens a store directly uses them with the effective uid.
+func OriginsFor(o Owners, uid uint32) Origins { return callersOrigins{o, uid} }
+
+type callersOrigins struct {
+	owners Owners
+	uid    uint32
+}
+
+func (o callersOrigins) MarkOwn(ctx context.Context, commit cid.Cid) error {
+	return o.owners.MarkOwnBy(ctx, commit, o.uid)
+}
+
+func (o callersOrigins) Own(ctx context.Context, commit cid.Cid) (bool, error) {
+	return o.owners.OwnBy(ctx, commit, o.uid)
+}
 
 type callersSession struct {
 	Session

@@ -23,7 +23,8 @@ type Host struct {
 	Sessions Sessions
 	Pins     pinset.Set
 	Tags     Tags
-	Origins  Origins
+	Origins  Origins // the caller's
+	Owners   Owners  // for the callers of a server; nil in a client's host
 	Upkeep   Upkeep
 	io.Closer
 }
@@ -49,11 +50,19 @@ type Tags interface {
 	Tags(ctx context.Context) (map[string]cid.Cid, error)
 }
 
-// Origins remembers which commits this host made; what a commit says of its author proves nothing. A mark
-// outlives the commit's pin.
+// Origins remembers which commits were made here; what a commit says of its author proves nothing. MarkOwn
+// is the caller's word for it. Own is true if the caller or root has given theirs: a commit may ask for setuid
+// bits and devices, so nobody else's word may count. A mark outlives the commit's pin.
 type Origins interface {
 	MarkOwn(ctx context.Context, commit cid.Cid) error
 	Own(ctx context.Context, commit cid.Cid) (bool, error)
+}
+
+// Owners remembers for each user which commits they have marked. OwnBy is true if uid has, or root. Whoever
+// passes an uid has it from the kernel.
+type Owners interface {
+	MarkOwnBy(ctx context.Context, commit cid.Cid, uid uint32) error
+	OwnBy(ctx context.Context, commit cid.Cid, uid uint32) (bool, error)
 }
 
 // Upkeep looks after the store.

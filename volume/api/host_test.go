@@ -35,7 +35,7 @@ type memoryHost struct {
 
 	mu       sync.Mutex
 	tags     map[string]cid.Cid
-	own      map[cid.Cid]bool
+	own      map[mark]bool
 	dropped  []cid.Cid
 	stats    map[string][]byte
 	complete map[cid.Cid]bool
@@ -45,13 +45,13 @@ type memoryHost struct {
 func newMemoryHost() *memoryHost {
 	return &memoryHost{
 		Memory: blockstest.NewMemory(), pins: pinsettest.NewMemory(),
-		tags: map[string]cid.Cid{}, own: map[cid.Cid]bool{}, stats: map[string][]byte{}, complete: map[cid.Cid]bool{},
+		tags: map[string]cid.Cid{}, own: map[mark]bool{}, stats: map[string][]byte{}, complete: map[cid.Cid]bool{},
 		begun: make(chan *memorySession, 1000),
 	}
 }
 
 func (h *memoryHost) host() *Host {
-	return &Host{Blocks: h.blocks(), Sessions: h, Pins: h.pins, Tags: memoryTags{h}, Origins: h, Upkeep: h, Closer: io.NopCloser(nil)}
+	return &Host{Blocks: h.blocks(), Sessions: h, Pins: h.pins, Tags: memoryTags{h}, Owners: h, Upkeep: h, Closer: io.NopCloser(nil)}
 }
 
 func (h *memoryHost) blocks() snapshot.Blocks {
@@ -139,17 +139,23 @@ func (t memoryTags) Tags(context.Context) (map[string]cid.Cid, error) {
 	return maps.Clone(t.h.tags), nil
 }
 
-func (h *memoryHost) MarkOwn(_ context.Context, c cid.Cid) error {
+// mark is a commit that a user says was made here.
+type mark struct {
+	commit cid.Cid
+	uid    uint32
+}
+
+func (h *memoryHost) MarkOwnBy(_ context.Context, c cid.Cid, uid uint32) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.own[c] = true
+	h.own[mark{c, uid}] = true
 	return nil
 }
 
-func (h *memoryHost) Own(_ context.Context, c cid.Cid) (bool, error) {
+func (h *memoryHost) OwnBy(_ context.Context, c cid.Cid, uid uint32) (bool, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.own[c], nil
+	return h.own[mark{c, 0}] || h.own[mark{c, uid}], nil
 }
 
 func (h *memoryHost) Collect(ctx context.Context, dry bool) (Collected, error) {
@@ -171,7 +177,7 @@ func (h *memoryHost) Status(context.Context) (Status, error) {
 	return Status{Home: "/h", Blocks: uint64(h.Len()), Pins: 7}, nil
 }
 
-// storeHost is a host on a real store; tags, marks and upkeep are those of a host in memory.
+// storeHost is a host on a real store; tags and upkeep are those of a host in memory.
 func storeHost(t *testing.T) (*Host, *store.Store) {
 	t.Helper()
 	s, err := store.Open(t.TempDir(), store.Options{})
@@ -184,7 +190,8 @@ func storeHost(t *testing.T) (*Host, *store.Store) {
 		}
 	})
 	h := newMemoryHost().host()
-	h.Blocks, h.Sessions, h.Pins = s, storeSessions{s}, local.New(s, s.BeginSweep)
+	pins := local.New(s, s.BeginSweep)
+	h.Blocks, h.Sessions, h.Pins, h.Owners = s, storeSessions{s}, pins, pins
 	return h, s
 }
 

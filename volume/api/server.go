@@ -68,9 +68,12 @@ type Server struct {
 	closed bool
 }
 
-// NewServer makes a server of host, which stays the caller's to close. Metrics that are in the registry
-// already are an error.
+// NewServer makes a server of host, which stays the caller's to close. All of its parts but Origins must be
+// there. Metrics that are in the registry already are an error.
 func NewServer(host *Host, o ServerOptions) (*Server, error) {
+	if host.Owners == nil {
+		return nil, errors.New("serve a host: it does not tell its users' marks apart")
+	}
 	if o.StallTimeout <= 0 {
 		o.StallTimeout = DefaultStallTimeout
 	}

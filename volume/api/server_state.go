@@ -174,7 +174,7 @@ func (s *Server) own(c *call) error {
 	if err != nil {
 		return err
 	}
-	own, err := s.host.Origins.Own(c.r.Context(), commit)
+	own, err := s.host.Owners.OwnBy(c.r.Context(), commit, c.peer.UID)
 	if err != nil {
 		return err
 	}
@@ -186,7 +186,7 @@ func (s *Server) markOwn(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := s.host.Origins.MarkOwn(c.r.Context(), commit); err != nil {
+	if err := s.host.Owners.MarkOwnBy(c.r.Context(), commit, c.peer.UID); err != nil {
 		return err
 	}
 	c.log("marked as made here", logRoot, commit)

@@ -148,19 +148,19 @@ func TestSessionOfAnotherUserIsNotThere(t *testing.T) {
 	s := session(t, dial(t, d)).(*remoteSession)
 	own, other := uint32(os.Getuid()), uint32(os.Getuid()+1)
 	for uid, want := range map[uint32]int{own: http.StatusNoContent, other: http.StatusGone} {
-		if got := asUser(d.server, uid, "/v1/stat/load", s.session, []byte("k")); got != want {
+		if got, _ := asUser(d.server, uid, http.MethodPost, "/v1/stat/load", s.session, []byte("k")); got != want {
 			t.Errorf("user %d got status %d, want %d", uid, got, want)
 		}
 	}
 }
 
 // asUser makes a request as a user whose process this is not.
-func asUser(s *Server, uid uint32, path, session string, body []byte) int {
-	r := httptest.NewRequest(http.MethodPost, path, bytes.NewReader(body))
+func asUser(s *Server, uid uint32, method, path, session string, body []byte) (int, string) {
+	r := httptest.NewRequest(method, path, bytes.NewReader(body))
 	r.Header.Set(sessionHeader, session)
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, r.WithContext(withUser(r.Context(), uid)))
-	return w.Code
+	return w.Code, w.Body.String()
 }
 
 func TestStatRecordsCross(t *testing.T) {

@@ -104,14 +104,14 @@ func childSteps(ctx context.Context, dir, at string) error {
 		return err
 	}
 	for n := range 3 {
-		if err := stepsRound(ctx, s, n); err != nil {
+		if err := stepsRound(ctx, s, dir, n); err != nil {
 			return fmt.Errorf("round %d: %w", n, err)
 		}
 	}
 	return s.Close()
 }
 
-func stepsRound(ctx context.Context, s *store.Store, n int) error {
+func stepsRound(ctx context.Context, s *store.Store, dir string, n int) error {
 	x, err := s.Session(ctx)
 	if err != nil {
 		return err
@@ -138,6 +138,9 @@ func stepsRound(ctx context.Context, s *store.Store, n int) error {
 		return err
 	}
 	fmt.Println("record", n)
+	if err := spoil(dir, damaged(n)); err != nil {
+		return err
+	}
 	if err := s.Drop(ctx, damaged(n).Cid()); err != nil {
 		return err
 	}

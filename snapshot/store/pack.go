@@ -151,7 +151,7 @@ func (s *Store) readAt(e entry, buf []byte) ([]byte, error) {
 	case errors.Is(err, io.EOF):
 		return nil, fmt.Errorf("%s ends early: %w", s.packPath(e.pack), snapshot.ErrDamaged)
 	default:
-		return nil, fmt.Errorf("%w: %w", snapshot.ErrDamaged, err)
+		return nil, err
 	}
 }
 

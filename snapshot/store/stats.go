@@ -3,12 +3,15 @@ package store
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"iter"
 
 	"github.com/ipfs/go-cid"
 	mh "github.com/multiformats/go-multihash"
 	"golang.org/x/sys/unix"
+
+	"github.com/volary/volary/snapshot"
 )
 
 // Stats says what a store holds.
@@ -69,8 +72,9 @@ func (s *Store) All(ctx context.Context) iter.Seq2[cid.Cid, error] {
 	}
 }
 
-// Drop takes a block out of the index, so that it can be put again: for one whose bytes are damaged. What was
-// said to be complete no longer is.
+// Drop takes a block whose bytes are damaged out of the index, so that it can be put again. What was said to be
+// complete no longer is. A block that is sound stays; one whose bytes cannot be read for another reason is an
+// error.
 func (s *Store) Drop(ctx context.Context, c cid.Cid) error {
 	n, err := nameOf(c)
 	if err != nil {
@@ -84,6 +88,11 @@ func (s *Store) Drop(ctx context.Context, c cid.Cid) error {
 	}
 	s.index.mu.Lock()
 	defer s.index.mu.Unlock()
+	// Somebody else may have dropped it and put it again since it was found damaged.
+	_, err = s.get(ctx, c, nil, s.find)
+	if err == nil || !errors.Is(err, snapshot.ErrDamaged) && !errors.Is(err, snapshot.ErrNotFound) {
+		return err
+	}
 	b := s.index.db.NewBatch()
 	defer b.Close()
 	b.Delete(blockKey(n.hash), nil)

@@ -337,12 +337,20 @@ func TestRootsAreNotAdoptedOnceTheSweepHasDecidedAgainstThem(t *testing.T) {
 }
 
 func TestDropAndVoidEndAllCompleteness(t *testing.T) {
-	s := open(t, t.TempDir(), store.Options{})
+	dir := t.TempDir()
+	s := open(t, dir, store.Options{})
 	x := session(t, s)
 	root, child := rooted(t, x, 1)
 	saved(t, x, "dir", root)
 	sync(t, x)
 	wantAdopted(t, x, true, root)
+	if err := s.Drop(t.Context(), child.Cid()); err != nil {
+		t.Fatal(err)
+	}
+	wantAdopted(t, x, true, root) // nothing was wrong with it
+	if err := spoil(dir, child); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Drop(t.Context(), child.Cid()); err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ const (
 type flushBatch struct {
 	ready    []*pend
 	dirty    map[*pack]struct{}
-	stats    map[string]StatRecord
+	stats    map[string]savedStat
 	bytes    int64
 	started  int64 // of bytes, those whose writing has been started
 	created  bool  // a pack file has been created
@@ -269,8 +269,8 @@ func (s *Store) indexBatch(b *flushBatch, cuts []cut, durable bool) error {
 	return s.index.commit(w, durable)
 }
 
-// setStats adds stat records and complete marks to a batch. The caller holds index.mu.
-func (s *Store) setStats(w *pebble.Batch, stats map[string]StatRecord) error {
+// setStats adds stat records and the complete marks that still count to a batch. The caller holds index.mu.
+func (s *Store) setStats(w *pebble.Batch, stats map[string]savedStat) error {
 	if len(stats) == 0 {
 		return nil
 	}
@@ -279,9 +279,12 @@ func (s *Store) setStats(w *pebble.Batch, stats map[string]StatRecord) error {
 		return err
 	}
 	for key, r := range stats {
-		w.Set(statKey(key), encodeStat(today(), r.Value), nil)
-		for _, c := range r.Roots {
-			n, err := nameOf(c)
+		w.Set(statKey(key), encodeStat(today(), r.value), nil)
+		for _, v := range r.roots {
+			if v.epoch != epoch {
+				continue
+			}
+			n, err := nameOf(v.root)
 			if err != nil {
 				return err
 			}

@@ -19,6 +19,8 @@ type Session struct {
 	s *Store
 	// Everything at from and above was put since the session began, and is protected without being listed.
 	from place
+	// The epoch the session began in. What it vouches for, it may have found before a later one.
+	epoch uint64
 
 	mu      sync.Mutex
 	touched map[uint64]struct{} // digests, cut short, of blocks found below from
@@ -48,12 +50,16 @@ func (s *Store) Session(ctx context.Context) (*Session, error) {
 	}
 	s.gate.RLock()
 	defer s.gate.RUnlock()
+	epoch, err := s.index.epoch()
+	if err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, ErrClosed
 	}
-	sess := &Session{s: s, from: place{pack: s.nextPack}, touched: make(map[uint64]struct{})}
+	sess := &Session{s: s, from: place{pack: s.nextPack}, epoch: epoch, touched: make(map[uint64]struct{})}
 	if s.active != nil {
 		// Not its tail: if a write that is under way fails, the pack is cut back to here.
 		sess.from = place{s.active.id, s.active.good}
@@ -143,6 +149,9 @@ func (x *Session) Adopt(ctx context.Context, roots []cid.Cid) ([]bool, error) {
 	if err != nil {
 		return nil, err
 	}
+	x.s.mu.RLock()
+	sweep := x.s.sweep
+	x.s.mu.RUnlock()
 	adopted := make([]bool, len(roots))
 	for i, c := range roots {
 		n, err := nameOf(c)
@@ -157,7 +166,7 @@ func (x *Session) Adopt(ctx context.Context, roots []cid.Cid) ([]bool, error) {
 		if !ok || !leaf && (e.complete != n.codec+1 || e.epoch != epoch) {
 			continue
 		}
-		if !leaf && !x.s.sweep.spares(e, n.codec) {
+		if !leaf && !sweep.spares(e, n.codec) {
 			continue
 		}
 		adopted[i] = true

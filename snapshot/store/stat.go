@@ -12,6 +12,18 @@ import (
 // StatLifetime is how long a stat record is kept after its last use. Only a sweep removes any.
 const StatLifetime = 90 * 24 * time.Hour
 
+// A savedStat is a StatRecord that waits for the next flush.
+type savedStat struct {
+	value []byte
+	roots []vouched
+}
+
+// A vouched root counts as complete in no later epoch than the one its session began in.
+type vouched struct {
+	root  cid.Cid
+	epoch uint64
+}
+
 // A StatRecord is what a writer wants to know again the next time, such as the files of one directory and
 // their CIDs. Roots are DAGs the record relies on: whoever saves it vouches that each and everything below it
 // has been put, found, or adopted through the session.
@@ -31,7 +43,7 @@ func (x *Session) LoadStat(ctx context.Context, key []byte) ([]byte, error) {
 	r, ok := s.batch.stats[string(key)]
 	s.mu.RUnlock()
 	if ok {
-		return r.Value, nil
+		return r.value, nil
 	}
 	v, err := s.index.value(statKey(string(key)))
 	if err != nil || v == nil {
@@ -43,22 +55,23 @@ func (x *Session) LoadStat(ctx context.Context, key []byte) ([]byte, error) {
 	}
 	if day != today() && !s.readOnly {
 		// Once a day a record that is used is written again with the new day.
-		s.addStats([]StatRecord{{Key: key, Value: value}})
+		s.addStats([]StatRecord{{Key: key, Value: value}}, 0)
 	}
 	return value, nil
 }
 
 // SaveStat saves records and marks their roots complete, for Adopt to answer. Both become durable with the
-// next Sync, never before the blocks put until now. The roots are protected with all that is below them.
+// next Sync, never before the blocks put until now. The roots are protected with all that is below them. A
+// mark does not count if a block was dropped, or found to be missing, since the session began.
 func (x *Session) SaveStat(ctx context.Context, recs []StatRecord) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	x.s.gate.RLock()
+	defer x.s.gate.RUnlock()
 	if err := x.s.writable(); err != nil {
 		return err
 	}
-	x.s.gate.RLock()
-	defer x.s.gate.RUnlock()
 	if err := x.open(); err != nil {
 		return err
 	}
@@ -73,23 +86,24 @@ func (x *Session) SaveStat(ctx context.Context, recs []StatRecord) error {
 			x.keep(c)
 		}
 	}
-	x.s.addStats(recs)
+	x.s.addStats(recs, x.epoch)
 	return nil
 }
 
-func (s *Store) addStats(recs []StatRecord) {
+func (s *Store) addStats(recs []StatRecord, epoch uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.batch.stats == nil {
-		s.batch.stats = make(map[string]StatRecord)
+		s.batch.stats = make(map[string]savedStat)
 	}
 	for _, r := range recs {
 		key := string(r.Key)
-		if old, ok := s.batch.stats[key]; ok {
-			r.Roots = append(old.Roots[:len(old.Roots):len(old.Roots)], r.Roots...)
+		st := s.batch.stats[key]
+		st.value = append(make([]byte, 0, len(r.Value)), r.Value...)
+		for _, c := range r.Roots {
+			st.roots = append(st.roots, vouched{c, epoch})
 		}
-		r.Value = append(make([]byte, 0, len(r.Value)), r.Value...)
-		s.batch.stats[key] = r
+		s.batch.stats[key] = st
 		s.batch.bytes += int64(len(r.Value))
 	}
 }

@@ -355,14 +355,42 @@ func TestDropAndVoidEndAllCompleteness(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantAdopted(t, x, false, root)
-	put(t, x, child)
-	saved(t, x, "dir", root)
-	sync(t, x)
-	wantAdopted(t, x, true, root)
+	y := session(t, s)
+	put(t, y, child)
+	saved(t, y, "dir", root)
+	sync(t, y)
+	wantAdopted(t, y, true, root)
 	if err := begin(t, s).Void(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	wantAdopted(t, x, false, root)
+	wantAdopted(t, y, false, root)
+}
+
+// What a session found before a block below it was dropped, it vouches for after.
+func TestNoSessionMarksCompleteWhatItFoundBeforeADrop(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, store.Options{})
+	x := session(t, s)
+	part, child := rooted(t, x, 1)
+	saved(t, x, "part", part)
+	sync(t, x)
+	wantAdopted(t, x, true, part)
+	if err := spoil(dir, child); err != nil {
+		t.Fatal(err)
+	}
+	whole := blockstest.Block(cid.DagCBOR, []byte("over part"))
+	put(t, x, whole)
+	saved(t, x, "early", whole)
+	if err := s.Drop(t.Context(), child.Cid()); err != nil {
+		t.Fatal(err)
+	}
+	saved(t, x, "late", whole, part)
+	sync(t, x)
+	for _, y := range []*store.Session{x, session(t, s)} {
+		wantAdopted(t, y, false, whole)
+		wantAdopted(t, y, false, part)
+		wantStat(t, y, "late", "value of late")
+	}
 }
 
 // Readers must not notice that packs are rewritten below them.

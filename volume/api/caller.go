@@ -41,6 +41,11 @@ func (s callersSession) key(key []byte) []byte {
 	return append(append(b, '/'), key...)
 }
 
+// GetInto is Get for a caller who has room for the bytes.
+func (s callersSession) GetInto(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
+	return getInto(ctx, s.Session, c, buf)
+}
+
 func (s callersSession) LoadStat(ctx context.Context, key []byte) ([]byte, error) {
 	return s.Session.LoadStat(ctx, s.key(key))
 }

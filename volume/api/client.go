@@ -51,10 +51,26 @@ func Dial(ctx context.Context, path string, o DialOptions) (*Host, error) {
 	}, nil
 }
 
+// In returns the host for what relies on a session of it: pins, tags and marks made through it are refused
+// with [ErrSession] if the session has ended, and with it the protection of what they are about. A host that
+// was opened directly is in this process, as its sessions are, and is returned as it is.
+func (h *Host) In(s Session) *Host {
+	remote, ok := s.(*remoteSession)
+	if !ok {
+		return h
+	}
+	c := *remote.client
+	c.session = remote
+	in := *h
+	in.Pins, in.Tags, in.Origins = remotePins{&c}, remoteTags{&c}, remoteOrigins{&c}
+	return &in
+}
+
 type client struct {
-	path   string
-	errors errorTable
-	http   *http.Transport
+	path    string
+	session *remoteSession // within which requests are made; nil: none
+	errors  errorTable
+	http    *http.Transport
 	// streams is for requests that last: they must not keep others from having a connection.
 	streams *http.Transport
 }
@@ -129,6 +145,12 @@ func (c *client) do(ctx context.Context, q request) (*http.Response, error) {
 		return nil, err
 	}
 	r.Header.Set(versionHeader, strconv.Itoa(Version))
+	if q.session == "" && c.session != nil {
+		if err := c.session.state(); err != nil {
+			return nil, err
+		}
+		q.session = c.session.session
+	}
 	if q.session != "" {
 		r.Header.Set(sessionHeader, q.session)
 	}

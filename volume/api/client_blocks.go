@@ -47,7 +47,7 @@ func (b remoteBlocks) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) 
 	if err := checkCIDs(c); err != nil {
 		return nil, err
 	}
-	res, err := b.do(ctx, request{method: http.MethodGet, path: prefix + "/blocks/" + c.String()})
+	res, err := b.do(ctx, request{method: http.MethodGet, path: prefix + "/blocks/" + c.String(), session: b.session})
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +130,7 @@ func (b remoteBlocks) putSome(ctx context.Context, bs []blocks.Block) error {
 }
 
 func (b remoteBlocks) Sync(ctx context.Context) error {
-	return b.run(ctx, request{method: http.MethodPost, path: prefix + "/sync"})
+	return b.run(ctx, request{method: http.MethodPost, path: prefix + "/sync", session: b.session})
 }
 
 // blockBody is a body of blocks.

@@ -32,12 +32,14 @@ const (
 
 // Keys of log records.
 const (
-	logError = "error"
-	logUID   = "uid"
-	logPID   = "pid"
-	logRoute = "route"
-	logRoot  = "root"
-	logName  = "name"
+	logError         = "error"
+	logUID           = "uid"
+	logPID           = "pid"
+	logRoute         = "route"
+	logRoot          = "root"
+	logName          = "name"
+	logRemovedBlocks = "removed_blocks"
+	logRemovedBytes  = "removed_bytes"
 )
 
 // ServerOptions say how a host is served. The zero value is useful.
@@ -191,6 +193,8 @@ type call struct {
 	w      *responder
 	r      *http.Request
 	peer   Peer
+
+	release func() // of the session that the request holds, if any
 }
 
 func (s *Server) newCall(w *responder, r *http.Request) *call {
@@ -204,6 +208,9 @@ func (s *Server) handle(pattern string, h func(*call) error) {
 		c := s.newCall(w.(*responder), r)
 		began := time.Now()
 		err := h(c)
+		if c.release != nil {
+			c.release()
+		}
 		if err != nil && c.w.status == 0 {
 			c.fail(err)
 		}

@@ -12,8 +12,7 @@ import (
 	"github.com/volary/volary/snapshot"
 )
 
-// blocks is what the request asks and writes: the session it names, or else the store. Reading protects
-// nothing, and needs none.
+// blocks is what the request asks, reads and writes: the session it names, or else the store.
 func (c *call) blocks() (snapshot.Blocks, error) {
 	if c.r.Header.Get(sessionHeader) == "" {
 		return c.server.host.Blocks, nil
@@ -51,6 +50,10 @@ func (s *Server) getBlock(c *call) error {
 	if err != nil {
 		return err
 	}
+	b, err := c.blocks()
+	if err != nil {
+		return err
+	}
 	done, err := c.transfer()
 	if err != nil {
 		return err
@@ -58,7 +61,7 @@ func (s *Server) getBlock(c *call) error {
 	defer done()
 	buf := s.buffers.Get().(*[]byte)
 	defer s.buffers.Put(buf)
-	data, err := getInto(c.r.Context(), s.host.Blocks, id, *buf)
+	data, err := getInto(c.r.Context(), b, id, *buf)
 	if err != nil {
 		return err
 	}
@@ -163,6 +166,9 @@ func (c *call) ask(question func(ctx context.Context, cs ...cid.Cid) ([]bool, er
 }
 
 func (s *Server) sync(c *call) error {
+	if err := c.within(); err != nil {
+		return err
+	}
 	if err := s.host.Blocks.Sync(c.r.Context()); err != nil {
 		return err
 	}

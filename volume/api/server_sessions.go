@@ -20,6 +20,32 @@ type openSession struct {
 	end    chan struct{} // closed by who asks for the end
 	ended  chan struct{} // closed after it
 	once   sync.Once
+
+	use  sync.RWMutex // held shared by every request that names the session
+	over bool
+}
+
+// GetInto is Get for a caller who has room for the bytes.
+func (x *openSession) GetInto(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
+	return getInto(ctx, x.Session, c, buf)
+}
+
+// hold keeps the session from ending until release.
+func (x *openSession) hold() (release func(), err error) {
+	x.use.RLock()
+	if x.over {
+		x.use.RUnlock()
+		return nil, ErrSession
+	}
+	return x.use.RUnlock, nil
+}
+
+// finish ends the session once no request uses it.
+func (x *openSession) finish() error {
+	x.use.Lock()
+	defer x.use.Unlock()
+	x.over = true
+	return x.Close()
 }
 
 type sessionTable struct {
@@ -52,13 +78,29 @@ func (t *sessionTable) find(id string, uid uint32) (*openSession, error) {
 	return x, nil
 }
 
-// session is the one the request names.
+// session is the one the request names. It does not end before the request does.
 func (c *call) session() (*openSession, error) {
 	id := c.r.Header.Get(sessionHeader)
 	if id == "" {
 		return nil, fmt.Errorf("header %s is missing: %w", sessionHeader, ErrRequest)
 	}
-	return c.server.sessions.find(id, c.peer.UID)
+	x, err := c.server.sessions.find(id, c.peer.UID)
+	if err != nil {
+		return nil, err
+	}
+	if c.release, err = x.hold(); err != nil {
+		return nil, fmt.Errorf("session %.32q: %w", id, err)
+	}
+	return x, nil
+}
+
+// within refuses a request that relies on a session which has ended. One that names none relies on none.
+func (c *call) within() error {
+	if c.r.Header.Get(sessionHeader) == "" {
+		return nil
+	}
+	_, err := c.session()
+	return err
 }
 
 // openSession begins a session and holds it until its connection ends, the caller asks or the server stops.
@@ -77,7 +119,7 @@ func (s *Server) openSession(c *call) error {
 	s.metrics.sessions.Inc()
 	defer func() {
 		s.sessions.remove(id)
-		if err := x.Close(); err != nil {
+		if err := x.finish(); err != nil {
 			s.log.Error("session ended badly", logError, err, logUID, c.peer.UID, logPID, c.peer.PID)
 		}
 		s.metrics.sessions.Dec()

@@ -97,6 +97,9 @@ func (s *Server) addPin(c *call) error {
 		return fmt.Errorf("the body names the root %s: %w", j.Root, ErrRequest)
 	}
 	p := pinset.Pin{Root: root, Name: string(j.Name), Meta: metaFromWire(j.Meta), Created: j.Created}
+	if err := c.within(); err != nil {
+		return err
+	}
 	if err := s.host.Pins.Add(c.r.Context(), p); err != nil {
 		return err
 	}
@@ -150,6 +153,9 @@ func (s *Server) setTag(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := c.within(); err != nil {
+		return err
+	}
 	if err := s.host.Tags.Tag(c.r.Context(), name, root); err != nil {
 		return err
 	}
@@ -186,6 +192,9 @@ func (s *Server) markOwn(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := c.within(); err != nil {
+		return err
+	}
 	if err := s.host.Owners.MarkOwnBy(c.r.Context(), commit, c.peer.UID); err != nil {
 		return err
 	}
@@ -207,7 +216,7 @@ func (s *Server) collect(c *call) error {
 	}
 	if !dry {
 		s.metrics.collected(res)
-		c.log("collection done", "removed_blocks", res.RemovedBlocks, "removed_bytes", res.RemovedBytes)
+		c.log("collection done", logRemovedBlocks, res.RemovedBlocks, logRemovedBytes, res.RemovedBytes)
 	}
 	return c.json(http.StatusOK, res)
 }

@@ -16,6 +16,8 @@ import (
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 
+	"github.com/volary/volary/pinset"
+	"github.com/volary/volary/pinset/pinsettest"
 	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/blockstest"
 	"github.com/volary/volary/snapshot/dagcbor"
@@ -304,4 +306,85 @@ func TestClaimEndsAtWhatIsProven(t *testing.T) {
 	if err := save(top); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestWhatReliesOnASessionIsRefusedOnceItHasEnded(t *testing.T) {
+	mem := newMemoryHost()
+	d := serve(t, mem.host(), ServerOptions{})
+	h := dial(t, d)
+	s := session(t, h)
+	in := h.In(s)
+	root := pinsettest.Root(1)
+	does := map[string]func(h *Host) error{
+		"pin":  func(h *Host) error { return h.Pins.Add(t.Context(), pinset.Pin{Root: root}) },
+		"tag":  func(h *Host) error { return h.Tags.Tag(t.Context(), "t", root) },
+		"mark": func(h *Host) error { return h.Origins.MarkOwn(t.Context(), root) },
+	}
+	for name, do := range does {
+		if err := do(in); err != nil {
+			t.Errorf("%s in a session that lasts: %v", name, err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// A client that has not heard of the end yet.
+	late := &remoteSession{remoteBlocks: s.(*remoteSession).remoteBlocks, client: s.(*remoteSession).client}
+	for name, do := range does {
+		for _, over := range []Session{s, late} {
+			if err := do(h.In(over)); !errors.Is(err, ErrSession) {
+				t.Errorf("%s in a session that has ended: %v", name, err)
+			}
+		}
+		if err := do(h); err != nil {
+			t.Errorf("%s in no session: %v", name, err)
+		}
+	}
+	if err := late.Sync(t.Context()); !errors.Is(err, ErrSession) {
+		t.Errorf("sync in a session that has ended: %v", err)
+	}
+}
+
+func TestSessionDoesNotEndWhileAPinRelyingOnItIsMade(t *testing.T) {
+	mem := newMemoryHost()
+	adding, goOn := make(chan struct{}), make(chan struct{})
+	mem.pins = &slowPins{mem.pins, adding, goOn}
+	h := dial(t, serve(t, mem.host(), ServerOptions{}))
+	s := session(t, h)
+	held := <-mem.begun
+	added, ended := make(chan error), make(chan error)
+	go func() { added <- h.In(s).Pins.Add(t.Context(), pinset.Pin{Root: pinsettest.Root(1)}) }()
+	<-adding
+	go func() { ended <- s.Close() }()
+	// The request to end has arrived once the session is not found any more.
+	for late := (&remoteSession{remoteBlocks: s.(*remoteSession).remoteBlocks, client: s.(*remoteSession).client}); ; {
+		if _, err := late.Get(t.Context(), pinsettest.Root(1)); errors.Is(err, ErrSession) {
+			break
+		}
+	}
+	select {
+	case <-held.closed:
+		t.Error("the session ended under a pin that relies on it")
+	default:
+	}
+	close(goOn)
+	if err := <-added; err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	<-held.closed
+}
+
+// slowPins tells when a pin is being added, and waits to be told to.
+type slowPins struct {
+	pinset.Set
+	adding, goOn chan struct{}
+}
+
+func (p *slowPins) Add(ctx context.Context, pin pinset.Pin) error {
+	close(p.adding)
+	<-p.goOn
+	return p.Set.Add(ctx, pin)
 }

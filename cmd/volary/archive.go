@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/ipfs/go-cid"
 	"github.com/urfave/cli/v2"
@@ -79,10 +81,22 @@ func export(c *cli.Context) (err error) {
 	return outputOf(c).line(exportJSON{root.String(), file, stats.Blocks, stats.Bytes}, "%s", root)
 }
 
-// exportFile writes the archive beside its name and renames it when it is whole and durable.
+// exportFile writes the archive. A file appears whole and durable, or not at all; a pipe or a device is
+// written to.
 func exportFile(ctx context.Context, host *api.Host, root cid.Cid, file string, bar *progress) (s archive.Stats, err error) {
-	part := file + ".part"
-	f, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	if target, err := filepath.EvalSymlinks(file); err == nil {
+		file = target
+	}
+	if fi, err := os.Stat(file); err == nil && !fi.Mode().IsRegular() {
+		f, err := os.OpenFile(file, os.O_WRONLY, 0)
+		if err != nil {
+			return s, err
+		}
+		defer f.Close()
+		return archive.Export(ctx, host.Blocks, root, f, bar.blocks)
+	}
+	part := filepath.Join(filepath.Dir(file), ".volary-export-"+rand.Text())
+	f, err := os.OpenFile(part, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
 	if err != nil {
 		return s, err
 	}
@@ -95,10 +109,7 @@ func exportFile(ctx context.Context, host *api.Host, root cid.Cid, file string, 
 	if s, err = archive.Export(ctx, host.Blocks, root, f, bar.blocks); err != nil {
 		return s, err
 	}
-	if err = f.Sync(); err != nil {
-		return s, fmt.Errorf("write archive: %w", err)
-	}
-	return s, os.Rename(part, file)
+	return s, publish(f, file)
 }
 
 func importCommand() *cli.Command {
@@ -129,7 +140,7 @@ func importArchive(c *cli.Context) error {
 		defer f.Close()
 		in = f
 	}
-	host, err := openHost(c, readWrite)
+	host, err := openHost(c, create)
 	if err != nil {
 		return err
 	}
@@ -154,8 +165,7 @@ func importArchive(c *cli.Context) error {
 		// A root that cannot be opened is kept all the same: it may be part of something larger.
 		t, err := tree.Open(c.Context, s, root)
 		isCommit := err == nil && t.Commit != nil
-		pin := pinset.Pin{Root: root, Meta: map[string]string{metaArchive: c.Args().First()}}
-		if err := host.Pins.Add(c.Context, pin); err != nil {
+		if err := keepImported(c.Context, host.Host, root, c.Args().First()); err != nil {
 			return err
 		}
 		if err := out.line(importJSON{root.String(), isCommit, res.Blocks, res.Bytes}, "%s", root); err != nil {
@@ -163,6 +173,15 @@ func importArchive(c *cli.Context) error {
 		}
 	}
 	return nil
+}
+
+// keepImported pins a root. What is kept already stays as it is: it may have been made here.
+func keepImported(ctx context.Context, host *api.Host, root cid.Cid, file string) error {
+	status, err := host.Pins.Status(ctx, root)
+	if err != nil || status.State != pinset.Unpinned {
+		return err
+	}
+	return host.Pins.Add(ctx, pinset.Pin{Root: root, Meta: map[string]string{metaArchive: file}})
 }
 
 func importError(err error) error {

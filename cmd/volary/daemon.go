@@ -1,14 +1,18 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/user"
 	"strconv"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/volary/volary/snapshot/store"
 	"github.com/volary/volary/volume/api"
 )
 
@@ -32,7 +36,7 @@ func runDaemon(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	host, err := openStore(h, true)
+	host, err := openForDaemon(c.Context, h)
 	if err != nil {
 		return err
 	}
@@ -51,6 +55,19 @@ func runDaemon(c *cli.Context) error {
 		return err
 	}
 	return host.Close()
+}
+
+// openForDaemon opens the state once the verbs that hold it are done, if that is soon.
+func openForDaemon(ctx context.Context, h *home) (*api.Host, error) {
+	for deadline := time.Now().Add(lockWait); ; {
+		host, err := openStore(h, true)
+		switch {
+		case !errors.Is(err, store.ErrLocked):
+			return host, err
+		case time.Now().After(deadline) || !pause(ctx):
+			return nil, hinted{err, "perhaps by another daemon: see `volary status`"}
+		}
+	}
 }
 
 // socketGroup is the number of a group; -1 without a name, for the daemon's own.

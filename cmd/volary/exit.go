@@ -51,6 +51,19 @@ type incompleteError struct{ text string }
 
 func (e incompleteError) Error() string { return e.text }
 
+// hinted is an error with another hint than its own.
+type hinted struct {
+	error
+	hint string
+}
+
+func (e hinted) Error() string {
+	text, _, _ := strings.Cut(e.error.Error(), "\n")
+	return text + "\n" + e.hint
+}
+
+func (e hinted) Unwrap() error { return e.error }
+
 // usageError is a call that cannot be meant.
 type usageError struct{ text string }
 
@@ -119,7 +132,7 @@ func exitCode(err error) int {
 func hintFor(code int, err error) string {
 	switch {
 	case code == exitNoSpace:
-		return "nothing was lost; make room (`volary gc` frees what no snapshot needs) and run the command again"
+		return "nothing that was stored is lost; make room and run the command again (`volary gc` frees what no snapshot needs)"
 	case code == exitNewer:
 		return "use a newer volary with this state"
 	case errors.Is(err, snapshot.ErrDamaged):

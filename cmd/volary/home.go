@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/BurntSushi/toml"
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -23,6 +24,7 @@ import (
 //	state.json   version of the state
 //	config.toml  settings, written by people
 //	identity     the host's private key, libp2p's encoding
+//	peer-id      its peer ID
 //	store/       blocks, pins, tags
 //	volary.sock  while a daemon runs
 type home struct {
@@ -47,8 +49,11 @@ func defaultConfig() config { return config{Chunker: importer.DefaultChunker} }
 
 // homeDir says where the state is, without looking.
 func homeDir(c *cli.Context) (string, error) {
-	if dir := c.String("home"); dir != "" {
-		return filepath.Abs(dir)
+	if c.IsSet("home") {
+		if c.String("home") == "" {
+			return "", usagef("--home or VOLARY_HOME is empty")
+		}
+		return filepath.Abs(c.String("home"))
 	}
 	if os.Geteuid() == 0 {
 		return "/var/lib/volary", nil
@@ -76,10 +81,48 @@ func openHome(c *cli.Context, create bool) (*home, error) {
 		return h, h.readConfig()
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
+	case exists(h.path("store")):
+		return nil, fmt.Errorf("%s is missing, but there is a store beside it: %w\nif the store is of this version, write {\"version\":%d} into that file", h.path("state.json"), store.ErrCorrupt, homeVersion)
 	case !create:
 		return nil, fmt.Errorf("there is no state at %s: %w\nmake a snapshot, or run `volary init`, to begin", dir, fs.ErrNotExist)
 	}
 	return h, h.create()
+}
+
+// place is where one path is, seen from another.
+type place int
+
+const (
+	apart    place = iota
+	contains       // it is below
+	within         // it is the same, or above
+)
+
+// relation says how dir and path lie to each other, symlinks resolved, and if dir contains path, the way there.
+func relation(dir, path string) (rel string, where place) {
+	resolve := func(p string) string {
+		if r, err := filepath.EvalSymlinks(p); err == nil {
+			return r
+		}
+		return p
+	}
+	outside := func(rel string, err error) bool {
+		return err != nil || rel == ".." || strings.HasPrefix(rel, "../")
+	}
+	dir, path = resolve(dir), resolve(path)
+	if rel, err := filepath.Rel(path, dir); !outside(rel, err) {
+		return "", within
+	}
+	rel, err := filepath.Rel(dir, path)
+	if outside(rel, err) {
+		return "", apart
+	}
+	return rel, contains
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 func (h *home) path(name string) string { return filepath.Join(h.dir, name) }
@@ -118,10 +161,10 @@ func (h *home) readConfig() error {
 
 // create makes the directory; state.json comes last, so that an interrupted create is begun again.
 func (h *home) create() error {
-	if err := os.MkdirAll(h.dir, 0o711); err != nil {
+	if err := makeDir(h.dir); err != nil {
 		return fmt.Errorf("make state directory: %w", err)
 	}
-	if _, err := h.identity(); err != nil {
+	if _, err := h.peerID(); err != nil {
 		return err
 	}
 	b, err := json.Marshal(stateFile{Version: homeVersion})
@@ -131,7 +174,21 @@ func (h *home) create() error {
 	return writeFile(h.path("state.json"), append(b, '\n'), 0o644)
 }
 
-// identity returns the host's peer ID; its key is made when it is first needed.
+// peerID returns the host's peer ID. It is in a file that everybody may read, beside the key, which is the
+// owner's; both are made when they are first needed.
+func (h *home) peerID() (string, error) {
+	b, err := os.ReadFile(h.path("peer-id"))
+	if !errors.Is(err, fs.ErrNotExist) {
+		return strings.TrimSpace(string(b)), err
+	}
+	id, err := h.identity()
+	if err != nil {
+		return "", err
+	}
+	return id.String(), writeFile(h.path("peer-id"), []byte(id.String()+"\n"), 0o644)
+}
+
+// identity reads the host's key, or makes it.
 func (h *home) identity() (peer.ID, error) {
 	file := h.path("identity")
 	b, err := os.ReadFile(file)
@@ -159,32 +216,56 @@ func (h *home) identity() (peer.ID, error) {
 }
 
 // writeFile makes a file appear whole and durable, or not at all.
-func writeFile(name string, data []byte, mode os.FileMode) (err error) {
+func writeFile(name string, data []byte, mode os.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	if _, err = f.Write(data); err == nil {
+	_, err = f.Write(data)
+	if err == nil {
 		err = f.Chmod(mode)
 	}
 	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), name)
+		err = publish(f, name)
 	}
 	if err != nil {
+		f.Close()
+		os.Remove(f.Name())
 		return fmt.Errorf("write %s: %w", name, err)
 	}
+	return nil
+}
+
+// publish gives a temporary file its name, once its content is durable, and makes the name durable.
+func publish(f *os.File, name string) error {
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), name); err != nil {
+		return err
+	}
 	return syncDir(filepath.Dir(name))
+}
+
+// makeDir makes a directory and those above it, all durable.
+func makeDir(dir string) error {
+	err := os.Mkdir(dir, 0o711)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := makeDir(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, 0o711)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
 }
 
 func syncDir(dir string) error {

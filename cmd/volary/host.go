@@ -50,11 +50,11 @@ func initHome(c *cli.Context) error {
 			return err
 		}
 	}
-	id, err := h.identity()
+	id, err := h.peerID()
 	if err != nil {
 		return err
 	}
-	return outputOf(c).line(initJSON{h.dir, id.String()}, "%s", h.dir)
+	return outputOf(c).line(initJSON{h.dir, id}, "%s", h.dir)
 }
 
 func configCommand() *cli.Command {

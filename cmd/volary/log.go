@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,9 +41,14 @@ func showLog(c *cli.Context) error {
 	defer host.Close()
 	l := logger{c: c, host: host.Host, out: outputOf(c), left: c.Int("limit")}
 	if c.NArg() == 0 {
-		return l.kept()
+		err = l.kept()
+	} else {
+		err = l.history(c.Args().First())
 	}
-	return l.history(c.Args().First())
+	if err == nil && l.unreadable > 0 {
+		err = incompleteError{fmt.Sprintf("%d snapshots cannot be read\n`volary verify` says why, `volary rm` stops keeping one", l.unreadable)}
+	}
+	return err
 }
 
 type logger struct {
@@ -49,6 +56,8 @@ type logger struct {
 	host *api.Host
 	out  output
 	left int // lines still to print; 0: no limit
+
+	unreadable int
 }
 
 func (l *logger) kept() error {
@@ -58,6 +67,16 @@ func (l *logger) kept() error {
 			return err
 		}
 		roots = append(roots, pin.Root)
+	}
+	tags, err := l.host.Tags.Tags(l.c.Context)
+	if err != nil {
+		return err
+	}
+	// What only a tag keeps has no place in the order of the pins: it comes last, by name.
+	for _, name := range slices.Backward(slices.Sorted(maps.Keys(tags))) {
+		if !slices.Contains(roots, tags[name]) {
+			roots = slices.Insert(roots, 0, tags[name])
+		}
 	}
 	for i := len(roots) - 1; i >= 0; i-- {
 		if more, err := l.show(roots[i], nil); !more || err != nil {
@@ -95,6 +114,10 @@ func (l *logger) show(root cid.Cid, a *snapshot.Ancestor) (more bool, err error)
 		j = newSnapshotJSON(root, s.Commit)
 	case a != nil:
 		j.Commit, j.Sequence, j.Time = root.String(), a.Sequence, &a.Time
+	case unreadable(err):
+		// One bad snapshot is no reason not to list the others.
+		j.Commit, j.Unreadable = root.String(), err.Error()
+		l.unreadable++
 	default:
 		return false, err
 	}
@@ -113,6 +136,8 @@ func logText(w io.Writer, root cid.Cid, j snapshotJSON, gone bool) {
 	}
 	fmt.Fprintf(w, "%s  %s", root, when)
 	switch {
+	case j.Unreadable != "":
+		fmt.Fprintf(w, "  unreadable: %s", quote(j.Unreadable))
 	case gone:
 		fmt.Fprint(w, "  gone")
 	case j.Commit == "":

@@ -5,7 +5,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"os/signal"
@@ -21,7 +23,7 @@ const memoryLimit = 384 << 20
 
 func main() {
 	debug.SetMemoryLimit(memoryLimit)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	code := run(ctx, os.Args, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -29,14 +31,18 @@ func main() {
 
 // run is the whole program: it parses the arguments, does what they say and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	app := newApp(stdout, stderr)
+	out := &sink{w: stdout}
+	app := newApp(out, stderr)
 	if last := len(args) - 1; last > 0 && args[last] == completeFlag {
-		complete(stdout, app, args[1:last])
+		complete(out, app, args[1:last])
 		return exitOK
 	}
 	err := app.RunContext(ctx, permute(app, args))
 	if ctx.Err() != nil && err != nil {
 		err = errInterrupted
+	}
+	if err == nil || errors.Is(err, errDiffer) {
+		err = cmp.Or(out.err, err)
 	}
 	return report(stderr, err)
 }
@@ -50,7 +56,9 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		ErrWriter:              stderr,
 		UseShortOptionHandling: true,
 		HideVersion:            true,
-		Suggest:                true,
+		// A pattern or a label may have a comma.
+		DisableSliceFlagSeparator: true,
+		Suggest:                   true,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "home", EnvVars: []string{"VOLARY_HOME"}, Usage: "`DIR` that holds the state"},
 		},
@@ -62,8 +70,6 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		},
 		ExitErrHandler: func(*cli.Context, error) {}, // run maps errors itself
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usageError{err.Error()} },
-		CommandNotFound: func(c *cli.Context, name string) {
-		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
 				return usagef("there is no command %q\nsee `volary help`", c.Args().First())
@@ -83,7 +89,16 @@ func command(c cli.Command, minArgs, maxArgs int) *cli.Command {
 	}
 	c.Action = func(ctx *cli.Context) error {
 		if n := ctx.NArg(); n < minArgs || maxArgs >= 0 && n > maxArgs {
-			return usagef("%s takes %s, not %d arguments\nsee `volary %s --help`", c.Name, c.ArgsUsage, n, c.Name)
+			wanted := c.ArgsUsage
+			if wanted == "" {
+				wanted = "no arguments"
+			}
+			return usagef("%s takes %s, and was given %d\nsee `volary %s --help`", c.Name, wanted, n, c.Name)
+		}
+		for _, arg := range ctx.Args().Slice() {
+			if arg == "" {
+				return usagef("%s was given an empty argument, perhaps an unset variable", c.Name)
+			}
 		}
 		return action(ctx)
 	}

@@ -20,6 +20,23 @@ type output struct {
 
 func outputOf(c *cli.Context) output { return output{w: c.App.Writer, json: c.Bool("json")} }
 
+// sink is standard output. It remembers the first error, so that no verb can forget it: run looks at the end.
+type sink struct {
+	w   io.Writer
+	err error
+}
+
+func (s *sink) Write(p []byte) (int, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
+	n, err := s.w.Write(p)
+	if err != nil {
+		s.err = fmt.Errorf("write output: %w", err)
+	}
+	return n, s.err
+}
+
 // object prints v as JSON, or as whatever text prints.
 func (o output) object(v any, text func(w io.Writer)) error {
 	if !o.json {

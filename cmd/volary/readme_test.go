@@ -41,10 +41,8 @@ func TestEveryCommandOfTheREADMEWorks(t *testing.T) {
 	if !strings.Contains(script.String(), "volary snapshot") || !strings.Contains(script.String(), "demo") {
 		t.Fatalf("the README's commands were not found:\n%s", script.String())
 	}
-	// init is for a fresh home; the first block has made one already.
-	text := strings.Replace(script.String(), "volary init", "export VOLARY_HOME=$PWD/fresh\nvolary init", 1)
 	dir := t.TempDir()
-	cmd := exec.Command("bash", "-euxc", text)
+	cmd := exec.Command("bash", "-euxc", script.String())
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "ROOT="+root, "VOLARY_HOME="+filepath.Join(dir, "state"), "PATH="+filepath.Join(root, "bin")+":"+os.Getenv("PATH"))
 	if out, err := cmd.CombinedOutput(); err != nil {

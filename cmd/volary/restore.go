@@ -2,14 +2,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/volary/volary/snapshot/restorer"
+	"github.com/volary/volary/snapshot/tree"
 )
 
 func restoreCommand() *cli.Command {
@@ -72,6 +76,9 @@ func restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := sparesState(c, t, host.home.dir, dir); err != nil {
+		return err
+	}
 	bar := newProgress(c, "restoring")
 	defer bar.finish()
 	o := restorer.Options{Delete: c.Bool("delete"), Foreign: !own, Privileged: c.Bool("privileged"), Progress: new(restorer.Progress)}
@@ -90,6 +97,27 @@ func restore(c *cli.Context) error {
 		fmt.Fprintf(c.App.ErrWriter, "restored into %s: %d made, %d replaced, %d adjusted, %d unchanged, %d removed; %s written\n",
 			quote(dir), j.Made, j.Replaced, j.Adjusted, j.Unchanged, j.Removed, bytesText(j.Bytes))
 	})
+}
+
+// sparesState refuses a restore that would write over the state it is made from, or remove it.
+func sparesState(c *cli.Context, t target, home, dir string) error {
+	rel, where := relation(dir, home)
+	switch {
+	case where == within:
+		return usagef("%s is the state directory, or in it\nchoose another directory", quote(dir))
+	case where == contains && c.Bool("delete"):
+		return usagef("%s holds the state directory %s, which --delete would remove\nrestore without --delete, or move the state", quote(dir), quote(home))
+	case where == contains:
+		_, err := t.Lookup(c.Context, tree.Join(t.path, rel))
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+			return nil
+		}
+		if err == nil {
+			err = usagef("the snapshot has something at %s, where the state directory is\nchoose another directory", quote(rel))
+		}
+		return err
+	}
+	return nil
 }
 
 // restoredBytes is the total for the bar, where it is known without a walk.

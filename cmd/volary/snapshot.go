@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ipfs/go-cid"
 	"github.com/urfave/cli/v2"
@@ -72,27 +74,20 @@ func importOptions(c *cli.Context, config config) (importer.Options, error) {
 	}, nil
 }
 
-// excludeBelow returns the pattern that leaves out what is at path, if that is below dir. A snapshot that held
-// the store it is written to would hold a moving part of itself.
-func excludeBelow(dir, path string) (pattern string, inside bool) {
-	real := func(p string) string {
-		if r, err := filepath.EvalSymlinks(p); err == nil {
-			return r
-		}
-		return p
-	}
-	rel, err := filepath.Rel(real(dir), real(path))
-	if err != nil || rel == "." || rel == ".." || strings.HasPrefix(rel, "../") {
-		return "", false
-	}
+// excludePattern leaves out what is at a path. A snapshot that held the store it is written to would hold a
+// moving part of itself.
+func excludePattern(rel string) string {
 	escape := strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, ` `, `\ `)
-	return "/" + escape.Replace(rel), true
+	return "/" + escape.Replace(rel)
 }
 
 func makeSnapshot(c *cli.Context) error {
 	labels, err := parseLabels(c.StringSlice("label"))
 	if err != nil {
 		return err
+	}
+	if !utf8.ValidString(c.String("message")) {
+		return usagef("the message is not UTF-8")
 	}
 	if tag := c.String("tag"); tag != "" {
 		if err := checkTag(tag); err != nil {
@@ -109,7 +104,7 @@ func makeSnapshot(c *cli.Context) error {
 	if err := checkDir(dir); err != nil {
 		return err
 	}
-	host, err := openHost(c, readWrite)
+	host, err := openHost(c, create)
 	if err != nil {
 		return err
 	}
@@ -118,8 +113,12 @@ func makeSnapshot(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if pattern, inside := excludeBelow(dir, host.home.dir); inside {
-		opts.Exclude = append(opts.Exclude, pattern)
+	rel, where := relation(dir, host.home.dir)
+	switch where {
+	case within:
+		return usagef("%s is the state directory, or in it\na snapshot cannot hold the store that it is written to", quote(dir))
+	case contains:
+		opts.Exclude = append(opts.Exclude, excludePattern(rel))
 		fmt.Fprintf(c.App.ErrWriter, "left out: the state directory %s\n", quote(host.home.dir))
 	}
 	s, err := host.Sessions.Session(c.Context)
@@ -144,7 +143,7 @@ func makeSnapshot(c *cli.Context) error {
 	}
 	commit := res.Commit
 	commit.Message, commit.Labels = c.String("message"), labels
-	root, err := finishCommit(c.Context, host, s, commit, parents, dir)
+	root, err := finishCommit(c, host, s, commit, parents, dir)
 	if err != nil {
 		return err
 	}
@@ -160,13 +159,19 @@ func makeSnapshot(c *cli.Context) error {
 // finishCommit makes the imported tree a kept snapshot. Its order is the argument that nothing is lost: the
 // blocks are durable before the pin speaks of them, the pin is durable before the CID is printed, and the
 // session protects the blocks until then.
-func finishCommit(ctx context.Context, host *openedHost, s api.Session, commit *snapshot.Commit, parents []cid.Cid, dir string) (cid.Cid, error) {
-	id, err := host.home.identity()
+func finishCommit(c *cli.Context, host *openedHost, s api.Session, commit *snapshot.Commit, parents []cid.Cid, dir string) (cid.Cid, error) {
+	ctx := c.Context
+	author, err := host.home.peerID()
 	if err != nil {
 		return cid.Undef, err
 	}
-	commit.Author, commit.Time, commit.Consistency = id.String(), time.Now().UTC(), snapshot.Live
-	if err := snapshot.Extend(ctx, s, commit, parents...); err != nil {
+	commit.Author, commit.Time, commit.Consistency = author, time.Now().UTC(), snapshot.Live
+	err = snapshot.Extend(ctx, s, commit, parents...)
+	if err != nil && !c.IsSet("parent") && unreadable(err) {
+		fmt.Fprintf(c.App.ErrWriter, "begins a new history, because the last snapshot of this directory cannot be read: %v\n", err)
+		err = snapshot.Extend(ctx, s, commit)
+	}
+	if err != nil {
 		return cid.Undef, err
 	}
 	blk, err := snapshot.EncodeCommit(commit)
@@ -196,6 +201,11 @@ func expectedBytes(ctx context.Context, b snapshot.Blocks, parents []cid.Cid) ui
 		return 0
 	}
 	return s.Commit.Stats.Bytes
+}
+
+// unreadable reports whether an error is about a snapshot's blocks.
+func unreadable(err error) bool {
+	return errors.Is(err, snapshot.ErrNotFound) || errors.Is(err, snapshot.ErrDamaged) || errors.Is(err, snapshot.ErrFormat)
 }
 
 // findParents returns the snapshot that the new one comes after, if any.
@@ -244,8 +254,9 @@ func parseLabels(pairs []string) (map[string]string, error) {
 	labels := map[string]string{}
 	for _, p := range pairs {
 		k, v, ok := strings.Cut(p, "=")
-		if !ok || k == "" {
-			return nil, usagef("label %q is not KEY=VALUE", p)
+		// The cli package has put U+FFFD for what is not UTF-8 in a flag that may be repeated.
+		if !ok || k == "" || strings.ContainsRune(p, utf8.RuneError) {
+			return nil, usagef("label %q is not KEY=VALUE in UTF-8", p)
 		}
 		if _, twice := labels[k]; twice {
 			return nil, usagef("label %q is given twice", k)

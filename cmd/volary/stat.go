@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -46,7 +47,8 @@ type snapshotJSON struct {
 	Tags        []string          `json:"tags,omitempty"`
 	Source      string            `json:"source,omitempty"` // directory it was made from, on this host
 	Kept        bool              `json:"kept"`
-	Own         bool              `json:"own"` // made on this host
+	Own         bool              `json:"own"`                  // made on this host
+	Unreadable  string            `json:"unreadable,omitempty"` // why nothing more is known
 }
 
 func newSnapshotJSON(c cid.Cid, commit *snapshot.Commit) snapshotJSON {
@@ -148,12 +150,12 @@ func snapshotText(out io.Writer, j snapshotJSON) {
 		row("time", timeText(*j.Time))
 	}
 	row("content", fmt.Sprintf("%d files, %d directories, %d symlinks, %d others, %s", j.Files, j.Dirs, j.Symlinks, j.Others, bytesText(j.Bytes)))
-	row("author", j.Author)
+	row("author", quote(j.Author))
 	row("message", quote(j.Message))
 	for k, v := range j.Labels {
 		row("label", quote(k+"="+v))
 	}
-	row("built", j.Profile+" "+j.Chunker)
+	row("built", quote(strings.TrimSpace(j.Profile+" "+j.Chunker)))
 	row("consistency", j.Consistency)
 	for _, t := range j.Tags {
 		row("tag", t)

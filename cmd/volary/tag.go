@@ -8,9 +8,12 @@ import (
 	"regexp"
 	"slices"
 
+	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 	"github.com/urfave/cli/v2"
 
+	"github.com/volary/volary/pinset"
+	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/volume/api"
 )
 
@@ -52,7 +55,11 @@ func tag(c *cli.Context) error {
 	case !c.Bool("delete") && c.NArg() == 1:
 		return usagef("tag takes a REF and a NAME, or nothing to list the tags\nto delete a tag: `volary tag --delete %s`", c.Args().First())
 	}
-	host, err := openHost(c, c.NArg() > 0)
+	mode := readWrite
+	if c.NArg() == 0 {
+		mode = readOnly
+	}
+	host, err := openHost(c, mode)
 	if err != nil {
 		return err
 	}
@@ -61,7 +68,11 @@ func tag(c *cli.Context) error {
 	case 0:
 		return listTags(c, host.Host)
 	case 1:
-		return host.Tags.Untag(c.Context, c.Args().First())
+		name := c.Args().First()
+		if err := host.Tags.Untag(c.Context, name); err != nil {
+			return err
+		}
+		return outputOf(c).object(map[string]string{"deleted": name}, func(io.Writer) {})
 	}
 	name := c.Args().Get(1)
 	if err := checkTag(name); err != nil {
@@ -74,7 +85,40 @@ func tag(c *cli.Context) error {
 	if t.path != "" {
 		return usagef("%s is a part of a snapshot; only whole ones have tags", quote(c.Args().First()))
 	}
-	return host.Tags.Tag(c.Context, name, t.root)
+	if err := tagWhole(c.Context, host.Host, name, t.root); err != nil {
+		return err
+	}
+	return outputOf(c).object(tagJSON{name, t.root.String()}, func(io.Writer) {})
+}
+
+// tagWhole tags a root. If nothing keeps it so far, a collection may have taken parts of it: then all of it is
+// looked for, in a session that keeps what it finds.
+func tagWhole(ctx context.Context, host *api.Host, name string, root cid.Cid) error {
+	s, err := host.Sessions.Session(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	status, err := host.Pins.Status(ctx, root)
+	if err != nil {
+		return err
+	}
+	tags, err := tagsOf(ctx, host, root)
+	if err != nil {
+		return err
+	}
+	if status.State == pinset.Unpinned && len(tags) == 0 {
+		err := snapshot.WalkDAG(ctx, s, []cid.Cid{root}, func(c cid.Cid, _ blocks.Block, err error) error {
+			if err != nil {
+				return fmt.Errorf("%s is not whole: %s: %w", root, c, err)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return host.Tags.Tag(ctx, name, root)
 }
 
 func listTags(c *cli.Context, host *api.Host) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
@@ -69,6 +70,8 @@ func verify(c *cli.Context) error {
 	}
 	if len(v.bad) > 0 {
 		v.name(loc.root)
+	} else if err := v.structure(loc.root); err != nil {
+		return err
 	}
 	v.res.Root, v.res.OK = loc.root.String(), len(v.bad) == 0
 	bar.finish()
@@ -102,6 +105,33 @@ func (v *verifier) walk(root cid.Cid, bar *progress) error {
 	})
 }
 
+// structure reads what the blocks say: names, directories, rows of the sidecar. Each directory is read once,
+// however often the tree has it.
+func (v *verifier) structure(root cid.Cid) error {
+	s, err := tree.Open(v.ctx, v.host.Blocks, root)
+	if err != nil {
+		return err
+	}
+	return v.structureBelow(s, s.Root(), map[[2]cid.Cid]bool{})
+}
+
+func (v *verifier) structureBelow(s *tree.Snapshot, dir tree.Entry, seen map[[2]cid.Cid]bool) error {
+	key := [2]cid.Cid{dir.CID, dir.Entries}
+	if !dir.IsDir() || seen[key] {
+		return nil
+	}
+	seen[key] = true
+	for e, err := range s.Entries(v.ctx, dir) {
+		if err == nil {
+			err = v.structureBelow(s, e, seen)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // repair drops the blocks whose bytes are not theirs. A malformed block is what its CID says and stays.
 func (v *verifier) repair() error {
 	for c, err := range v.bad {
@@ -113,6 +143,7 @@ func (v *verifier) repair() error {
 		}
 		v.res.Dropped = append(v.res.Dropped, c.String())
 	}
+	slices.Sort(v.res.Dropped)
 	return nil
 }
 

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"syscall"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/urfave/cli/v2"
@@ -18,11 +20,17 @@ import (
 	"github.com/volary/volary/volume/api"
 )
 
-// What a verb wants of the state.
+// access is what a verb wants of the state.
+type access int
+
 const (
-	readOnly  = false
-	readWrite = true // made if it is missing
+	readOnly access = iota
+	readWrite
+	create // to write, and to make it if it is missing
 )
+
+// lockWait is how long a verb waits for another process to let go of the state, or to begin to serve it.
+const lockWait = 3 * time.Second
 
 // openedHost is a host's state and the directory it is in.
 type openedHost struct {
@@ -31,21 +39,42 @@ type openedHost struct {
 }
 
 // openHost opens the state: through the daemon that holds it, or else directly.
-func openHost(c *cli.Context, write bool) (*openedHost, error) {
-	h, err := openHome(c, write)
+func openHost(c *cli.Context, a access) (*openedHost, error) {
+	h, err := openHome(c, a == create)
 	if err != nil {
 		return nil, err
 	}
-	host, err := api.Dial(c.Context, h.path(socketName), api.DialOptions{Kinds: errorKinds})
-	if errors.Is(err, api.ErrNoDaemon) {
-		if host, err = openStore(h, write); err == nil {
-			host.Sessions = callers{host.Sessions}
+	for deadline := time.Now().Add(lockWait); ; {
+		host, err := dialOrOpen(c.Context, h, a)
+		if err == nil {
+			return &openedHost{host, h}, nil
+		}
+		if !errors.Is(err, store.ErrLocked) || time.Now().After(deadline) || !pause(c.Context) {
+			return nil, err
 		}
 	}
-	if err != nil {
-		return nil, err
+}
+
+// pause waits a little before another attempt, and tells whether there is to be one.
+func pause(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(20 * time.Millisecond):
+		return true
 	}
-	return &openedHost{host, h}, nil
+}
+
+func dialOrOpen(ctx context.Context, h *home, a access) (*api.Host, error) {
+	host, err := api.Dial(ctx, h.path(socketName), api.DialOptions{Kinds: errorKinds})
+	// Where no socket fits, there is no daemon.
+	if !errors.Is(err, api.ErrNoDaemon) && !errors.Is(err, syscall.ENAMETOOLONG) {
+		return host, err
+	}
+	if host, err = openStore(h, a != readOnly); err == nil {
+		host.Sessions = callers{host.Sessions}
+	}
+	return host, err
 }
 
 const socketName = "volary.sock"
@@ -153,11 +182,10 @@ func (u upkeep) Drop(ctx context.Context, c cid.Cid) error { return u.store.Drop
 
 func (u upkeep) Status(ctx context.Context) (api.Status, error) {
 	st := api.Status{Home: u.home.dir, Version: version()}
-	id, err := u.home.identity()
-	if err != nil {
+	var err error
+	if st.PeerID, err = u.home.peerID(); err != nil {
 		return st, err
 	}
-	st.PeerID = id.String()
 	s, err := u.store.Stats(ctx)
 	if err != nil {
 		return st, err

@@ -175,13 +175,13 @@ func TestErrorsKeepTheirIdentity(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.Close()
-	for _, want := range append(more, kinds...) {
+	for _, want := range append(more, kinds()...) {
 		give = fmt.Errorf("while at it: %w\ndo this", want.Err)
 		_, err := h.Upkeep.Collect(t.Context(), false)
 		if !errors.Is(err, want.Err) || err.Error() != give.Error() {
 			t.Errorf("%s became %v", want.Name, err)
 		}
-		for _, other := range append(more, kinds...) {
+		for _, other := range append(more, kinds()...) {
 			if errors.Is(err, other.Err) != errors.Is(give, other.Err) {
 				t.Errorf("%s is %s only on one side", want.Name, other.Name)
 			}

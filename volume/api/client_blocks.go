@@ -56,10 +56,14 @@ func (b remoteBlocks) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := verify(c, data); err != nil {
-		return nil, fmt.Errorf("get block %s from the daemon: %w: %w", c, snapshot.ErrDamaged, err)
+	blk, err := blocks.NewBlockWithCid(data, c)
+	if err != nil {
+		return nil, err
 	}
-	return blocks.NewBlockWithCid(data, c)
+	if err := snapshot.CheckHash(blk); err != nil {
+		return nil, fmt.Errorf("get block from the daemon: %w", err)
+	}
+	return blk, nil
 }
 
 func (b remoteBlocks) Has(ctx context.Context, cs ...cid.Cid) ([]bool, error) {

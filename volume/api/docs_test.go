@@ -13,7 +13,7 @@ func TestEveryRouteAndKindOfErrorIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := strings.ReplaceAll(string(doc), "/CID`", "/{cid}`")
-	for _, k := range kinds {
+	for _, k := range kinds() {
 		if !strings.Contains(text, "`"+k.Name+"`") {
 			t.Errorf("error kind %s is not in docs/api.md", k.Name)
 		}

@@ -42,34 +42,36 @@ type ErrorKind struct {
 }
 
 // kinds is the one table of what errors are called on the wire. The first that matches gives the status.
-var kinds = []ErrorKind{
-	{"version", ErrVersion, http.StatusBadRequest},
-	{"session", ErrSession, http.StatusGone},
-	{"too_large", ErrTooLarge, http.StatusRequestEntityTooLarge},
-	{"too_many", ErrTooMany, http.StatusTooManyRequests},
-	{"request", ErrRequest, http.StatusBadRequest},
-	{"no_space", syscall.ENOSPC, http.StatusInsufficientStorage},
-	{"quota", syscall.EDQUOT, http.StatusInsufficientStorage},
-	{"damaged", snapshot.ErrDamaged, http.StatusInternalServerError},
-	{"format", snapshot.ErrFormat, http.StatusBadRequest},
-	{"not_found", snapshot.ErrNotFound, http.StatusNotFound},
-	{"not_pinned", pinset.ErrNotPinned, http.StatusNotFound},
-	{"not_exist", fs.ErrNotExist, http.StatusNotFound},
-	{"exist", fs.ErrExist, http.StatusConflict},
-	{"permission", fs.ErrPermission, http.StatusForbidden},
-	{"read_only", syscall.EROFS, http.StatusForbidden},
-	{"io", syscall.EIO, http.StatusInternalServerError},
-	{"unexpected_eof", io.ErrUnexpectedEOF, http.StatusInternalServerError},
-	{"unavailable", snapshot.ErrUnavailable, http.StatusServiceUnavailable},
-	{"deadline", context.DeadlineExceeded, http.StatusGatewayTimeout},
-	{"canceled", context.Canceled, statusClosed},
+func kinds() []ErrorKind {
+	return []ErrorKind{
+		{"version", ErrVersion, http.StatusBadRequest},
+		{"session", ErrSession, http.StatusGone},
+		{"too_large", ErrTooLarge, http.StatusRequestEntityTooLarge},
+		{"too_many", ErrTooMany, http.StatusTooManyRequests},
+		{"request", ErrRequest, http.StatusBadRequest},
+		{"no_space", syscall.ENOSPC, http.StatusInsufficientStorage},
+		{"quota", syscall.EDQUOT, http.StatusInsufficientStorage},
+		{"damaged", snapshot.ErrDamaged, http.StatusInternalServerError},
+		{"format", snapshot.ErrFormat, http.StatusBadRequest},
+		{"not_found", snapshot.ErrNotFound, http.StatusNotFound},
+		{"not_pinned", pinset.ErrNotPinned, http.StatusNotFound},
+		{"not_exist", fs.ErrNotExist, http.StatusNotFound},
+		{"exist", fs.ErrExist, http.StatusConflict},
+		{"permission", fs.ErrPermission, http.StatusForbidden},
+		{"read_only", syscall.EROFS, http.StatusForbidden},
+		{"io", syscall.EIO, http.StatusInternalServerError},
+		{"unexpected_eof", io.ErrUnexpectedEOF, http.StatusInternalServerError},
+		{"unavailable", snapshot.ErrUnavailable, http.StatusServiceUnavailable},
+		{"deadline", context.DeadlineExceeded, http.StatusGatewayTimeout},
+		{"canceled", context.Canceled, statusClosed},
+	}
 }
 
 // errorTable is kinds and what the wiring adds to them, which comes first.
 type errorTable []ErrorKind
 
 func newErrorTable(more []ErrorKind) errorTable {
-	return append(more[:len(more):len(more)], kinds...)
+	return append(more[:len(more):len(more)], kinds()...)
 }
 
 // errorJSON is an error on the wire.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/http"
 	"testing"
 	"testing/iotest"
 
@@ -121,15 +122,23 @@ func TestBlocksThatProveNothingAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	wrong := blockstest.Raw([]byte("other")).Cid()
-	for name, c := range map[string]cid.Cid{
-		"short digest": cid.NewCidV1(cid.Raw, short), "unknown hash": cid.NewCidV1(cid.Raw, unknown), "wrong bytes": wrong,
+	for name, c := range map[string]struct {
+		cid  cid.Cid
+		want error
+	}{
+		"short digest": {cid.NewCidV1(cid.Raw, short), snapshot.ErrFormat},
+		"unknown hash": {cid.NewCidV1(cid.Raw, unknown), snapshot.ErrFormat},
+		"wrong bytes":  {wrong, snapshot.ErrFormat},
 	} {
-		b := newTestBlock(t, data, c)
-		if err := verifyStranger(b); !errors.Is(err, snapshot.ErrFormat) {
-			t.Errorf("%s: %v, want a format error", name, err)
+		err := checkStranger(newTestBlock(t, data, c.cid))
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+		if status, _ := newErrorTable(nil).encode(err); status != http.StatusBadRequest {
+			t.Errorf("%s: status %d", name, status)
 		}
 	}
-	if err := verifyStranger(blockstest.Raw(data)); err != nil {
+	if err := checkStranger(blockstest.Raw(data)); err != nil {
 		t.Error(err)
 	}
 }

@@ -122,7 +122,7 @@ func (s *Server) putBlocks(c *call) error {
 		}
 		bytes := 0
 		for _, blk := range batch {
-			if err := verifyStranger(blk); err != nil {
+			if err := checkStranger(blk); err != nil {
 				return err
 			}
 			bytes += len(blk.RawData())

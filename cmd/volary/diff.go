@@ -88,6 +88,9 @@ func openSides(c *cli.Context, host *openedHost, s api.Session) (a, b *tree.Snap
 		if err != nil {
 			return nil, nil, err
 		}
+		if err := t.bounded(c.Context, host.Host); err != nil {
+			return nil, nil, err
+		}
 		if sides[i], err = wholeTree(c.Context, s, t); err != nil {
 			return nil, nil, err
 		}

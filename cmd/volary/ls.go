@@ -79,6 +79,9 @@ func list(c *cli.Context) error {
 	case !top.IsDir():
 		return show(top.Name, top)
 	case c.Bool("recursive"):
+		if err := t.bounded(c.Context, host.Host); err != nil {
+			return err
+		}
 		for l, err := range t.Walk(c.Context, t.path, tree.Limits{}) {
 			if err != nil {
 				return err

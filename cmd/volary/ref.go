@@ -126,6 +126,15 @@ func (t target) entry(ctx context.Context) (tree.Entry, error) {
 	return e, nil
 }
 
+// bounded refuses a snapshot made elsewhere that is too large to be walked, before anything is done with it.
+func (t target) bounded(ctx context.Context, host *api.Host) error {
+	own, err := host.Origins.Own(ctx, t.root)
+	if err != nil || own {
+		return err
+	}
+	return t.CheckSize(ctx, t.path, tree.Limits{})
+}
+
 // isDirArg reports whether an argument that may be a ref or a directory is a directory: it looks like a path,
 // or it is no ref and there is such a directory.
 func isDirArg(ctx context.Context, host *api.Host, arg string) bool {

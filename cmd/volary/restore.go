@@ -79,6 +79,9 @@ func restore(c *cli.Context) error {
 	if err := sparesState(c, t, host.home.dir, dir); err != nil {
 		return err
 	}
+	if err := t.bounded(c.Context, host.Host); err != nil {
+		return err
+	}
 	bar := newProgress(c, "restoring")
 	defer bar.finish()
 	o := restorer.Options{Delete: c.Bool("delete"), Foreign: !own, Privileged: c.Bool("privileged"), Progress: new(restorer.Progress)}

@@ -115,6 +115,9 @@ func stat(c *cli.Context) error {
 
 // countForeign counts what a tree without a commit holds; nothing says so but a walk.
 func countForeign(ctx context.Context, t target, j *snapshotJSON) error {
+	if err := t.CheckSize(ctx, "", tree.Limits{}); err != nil {
+		return err
+	}
 	for l, err := range t.Walk(ctx, "", tree.Limits{}) {
 		if err != nil {
 			return err

@@ -157,8 +157,12 @@ func (m *mover) move(ctx context.Context, u packUse) (freed int64, err error) {
 	if err := os.Remove(s.packPath(u.id)); err != nil {
 		return 0, err
 	}
-	s.step(StepCompactRemoved)
 	s.forget(u.id)
+	// Without its record, a pack that a power cut brings back would be taken for one to be recovered.
+	if err := syncDir(filepath.Join(s.dir, packsDir)); err != nil {
+		return 0, err
+	}
+	s.step(StepCompactRemoved)
 	s.index.mu.Lock()
 	defer s.index.mu.Unlock()
 	b := s.index.db.NewBatch()

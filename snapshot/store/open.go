@@ -65,7 +65,7 @@ func open(dir string, o Options) (_ *Store, err error) {
 			s.release()
 		}
 	}()
-	create, err := s.prepare(o.MustExist || o.ReadOnly)
+	create, err := s.prepare()
 	if err != nil {
 		return nil, err
 	}
@@ -93,37 +93,52 @@ func open(dir string, o Options) (_ *Store, err error) {
 
 // prepare locks the directory, makes its parts if need be, and tells whether the index is to be created:
 // FORMAT is written last, so without it nothing was ever put.
-func (s *Store) prepare(mustExist bool) (create bool, err error) {
-	format, err := os.ReadFile(filepath.Join(s.dir, formatFile))
-	switch {
-	case err == nil:
-		if err := checkFormat(filepath.Join(s.dir, formatFile), format); err != nil {
+func (s *Store) prepare() (create bool, err error) {
+	path := filepath.Join(s.dir, formatFile)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && !s.readOnly {
+		if err := makeDir(s.dir); err != nil {
 			return false, err
 		}
-		return false, s.takeLock()
-	case !errors.Is(err, fs.ErrNotExist):
-		return false, err
-	}
-	if packs, err := os.ReadDir(filepath.Join(s.dir, packsDir)); err == nil && len(packs) > 0 {
-		return false, fmt.Errorf("%w: %s is missing", ErrCorrupt, filepath.Join(s.dir, formatFile))
-	}
-	if mustExist {
-		return false, err
-	}
-	if err := readOnlyError(os.MkdirAll(filepath.Join(s.dir, packsDir), 0o700)); err != nil {
-		return false, err
 	}
 	if err := s.takeLock(); err != nil {
 		return false, err
 	}
-	// Another process may have finished the creation while this one waited to see the lock.
-	if _, err := os.Stat(filepath.Join(s.dir, formatFile)); err == nil {
-		return false, nil
+	// Only who has the lock sees a store that nobody is creating.
+	format, err := os.ReadFile(path)
+	if err == nil {
+		return false, checkFormat(path, format)
 	}
-	if err := os.RemoveAll(filepath.Join(s.dir, indexDir)); err != nil {
+	if !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	return true, nil
+	if packs, err := os.ReadDir(filepath.Join(s.dir, packsDir)); err == nil && len(packs) > 0 {
+		return false, fmt.Errorf("%w: %s is missing", ErrCorrupt, path)
+	}
+	if s.readOnly {
+		return false, err
+	}
+	if err := os.RemoveAll(filepath.Join(s.dir, indexDir)); err != nil {
+		return false, readOnlyError(err)
+	}
+	return true, makeDir(filepath.Join(s.dir, packsDir))
+}
+
+// makeDir makes a directory and those above it that are missing, with their names on the disk.
+func makeDir(dir string) error {
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := makeDir(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, 0o700)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return readOnlyError(err)
+	}
+	return syncDir(filepath.Dir(dir))
 }
 
 func checkFormat(path string, format []byte) error {
@@ -225,13 +240,9 @@ func indexError(path string, err error) error {
 
 // Close syncs and closes the store. Sessions still open lose their protection.
 func (s *Store) Close() error {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
+	if !s.end() {
 		return nil
 	}
-	s.closed = true
-	s.mu.Unlock()
 	var err error
 	if s.flusher != nil {
 		err = s.flusher.sync(context.Background())
@@ -241,6 +252,17 @@ func (s *Store) Close() error {
 		err = cerr
 	}
 	return err
+}
+
+// end makes the store closed, once those who write are done; false if it was closed already.
+func (s *Store) end() bool {
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.closed
+	s.closed = true
+	return !was
 }
 
 // release closes the files, whatever part of them is open.
@@ -256,7 +278,8 @@ func (s *Store) release() error {
 	s.packs = nil
 	s.mu.Unlock()
 	if s.lock != nil {
-		errs = append(errs, s.lock.Close())
+		// A process forked this instant shares the file until its exec: closing alone would leave it locked.
+		errs = append(errs, withFd(s.lock, func(fd int) error { return unix.Flock(fd, unix.LOCK_UN) }), s.lock.Close())
 	}
 	return errors.Join(errs...)
 }

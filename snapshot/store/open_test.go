@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,7 +10,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	gosync "sync"
 	"testing"
+
+	blocks "github.com/ipfs/go-block-format"
 
 	"github.com/volary/volary/snapshot/blockstest"
 	"github.com/volary/volary/snapshot/store"
@@ -42,7 +46,6 @@ func TestOpenRefusesWhatItMustNotTouch(t *testing.T) {
 		{"a missing pack", remove("packs/00000001.pack"), store.Options{}, store.ErrCorrupt, "00000001.pack"},
 		{"a pack cut short", truncate("packs/00000001.pack", 1000), store.Options{}, store.ErrCorrupt, "00000001.pack"},
 		{"missing packs", remove("packs"), store.Options{}, store.ErrCorrupt, "packs"},
-		{"nothing, when it must exist", remove(""), store.Options{MustExist: true}, fs.ErrNotExist, ""},
 		{"nothing, when only reading", remove(""), store.Options{ReadOnly: true}, fs.ErrNotExist, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -202,5 +205,51 @@ func TestAClosedStoreSaysSo(t *testing.T) {
 	}
 	if err := x.Close(); err != nil {
 		t.Errorf("close session: %v", err)
+	}
+}
+
+func TestAStoreIsMadeWithTheDirectoriesAboveIt(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "b", "store")
+	if _, err := store.Open(dir, store.Options{ReadOnly: true}); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("reading what is not there: %v", err)
+	}
+	bs := blockstest.Random(1, 3, 100)
+	s := open(t, dir, store.Options{})
+	put(t, s, bs...)
+	mustClose(t, s)
+	wantAll(t, open(t, dir, store.Options{ReadOnly: true}), bs)
+}
+
+// Whatever the order a writer and Close come in, a Put that succeeded is kept and any other says why.
+func TestPutsThatMeetCloseAreKeptOrRefused(t *testing.T) {
+	for round := range 20 {
+		dir := t.TempDir()
+		s := open(t, dir, store.Options{PackSize: 4 << 10})
+		var writers gosync.WaitGroup
+		kept := make([][]blocks.Block, 4)
+		started := make(chan struct{}, len(kept))
+		for g := range kept {
+			writers.Go(func() {
+				started <- struct{}{}
+				for i := 0; ; i++ {
+					bs := blockstest.Random(uint64(round*1e6+g*1e4+i), 2, 900)
+					if err := s.Put(context.Background(), bs...); err != nil {
+						if !errors.Is(err, store.ErrClosed) {
+							t.Error(err)
+						}
+						return
+					}
+					kept[g] = append(kept[g], bs...)
+				}
+			})
+		}
+		<-started
+		mustClose(t, s)
+		writers.Wait()
+		s = open(t, dir, store.Options{})
+		for _, bs := range kept {
+			wantAll(t, s, bs)
+		}
+		wantCount(t, s, -1)
 	}
 }

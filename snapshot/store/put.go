@@ -22,11 +22,11 @@ const (
 )
 
 func (s *Store) put(ctx context.Context, sess *Session, bs []blocks.Block) error {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
 	if err := s.writable(); err != nil {
 		return err
 	}
-	s.gate.RLock()
-	defer s.gate.RUnlock()
 	for len(bs) > 0 {
 		if err := ctx.Err(); err != nil {
 			return err

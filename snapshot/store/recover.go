@@ -17,8 +17,11 @@ import (
 // listPacks returns the sizes of the pack files by number.
 func (s *Store) listPacks() (map[uint32]int64, error) {
 	files, err := os.ReadDir(filepath.Join(s.dir, packsDir))
-	if err != nil {
+	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list packs: %w", readOnlyError(err))
 	}
 	packs := make(map[uint32]int64, len(files))
 	for _, f := range files {
@@ -119,6 +122,10 @@ func (s *Store) removeDoomed(id uint32, exists bool) error {
 		if err := os.Remove(s.packPath(id)); err != nil {
 			return readOnlyError(err)
 		}
+	}
+	// Without its record, a pack that a power cut brings back would be taken for one to be recovered.
+	if err := syncDir(filepath.Join(s.dir, packsDir)); err != nil {
+		return err
 	}
 	b := s.index.db.NewBatch()
 	defer b.Close()

@@ -51,10 +51,9 @@ const maxPackSize = 2 << 30
 
 // Options say how a store is opened. The zero value opens for writing and creates what is missing.
 type Options struct {
-	Logger    *slog.Logger // nil discards
-	ReadOnly  bool         // opens an existing store beside other readers and changes no file
-	MustExist bool         // refuses, with fs.ErrNotExist, to create a store
-	PackSize  int64        // where a pack ends, in bytes; 0 is DefaultPackSize
+	Logger   *slog.Logger // nil discards
+	ReadOnly bool         // opens an existing store beside other readers and changes no file
+	PackSize int64        // where a pack ends, in bytes; 0 is DefaultPackSize
 
 	// Step, if set, is called right after each durable step with the step's label (see Steps), so that
 	// tests can stop the world there.

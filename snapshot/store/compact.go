@@ -29,7 +29,7 @@ func (sw *Sweep) Compact(ctx context.Context) error {
 		if wanting, err = s.sparse(ctx); err != nil {
 			return err
 		}
-		s.log.Debug("left a pack to compact it", "pack", id)
+		s.log.Debug("left a pack to compact it", logPack, id)
 	}
 	m := &mover{s: s}
 	defer m.close()
@@ -139,7 +139,7 @@ func (m *mover) move(ctx context.Context, u packUse) (freed int64, err error) {
 			}
 			err = errors.Join(err, m.undo(from))
 			if errors.Is(err, errTorn) {
-				s.log.Warn("cannot compact a damaged pack", "pack", u.id, "error", err)
+				s.log.Warn("cannot compact a damaged pack", logPack, u.id, logError, err)
 				return 0, nil
 			}
 			return 0, err
@@ -166,7 +166,6 @@ func (m *mover) move(ctx context.Context, u packUse) (freed int64, err error) {
 	s.index.mu.Lock()
 	defer s.index.mu.Unlock()
 	b := s.index.db.NewBatch()
-	defer b.Close()
 	b.Delete(packKey(u.id), nil)
 	return freed + u.size, s.index.commit(b, false)
 }
@@ -275,7 +274,6 @@ func (m *mover) repoint(u packUse, blocks []moved) error {
 	s.index.mu.Lock()
 	defer s.index.mu.Unlock()
 	b := s.index.db.NewBatch()
-	defer b.Close()
 	for _, k := range blocks {
 		e, ok, err := s.index.get(k.hash)
 		if err != nil {

@@ -253,7 +253,6 @@ func (s *Store) indexBatch(b *flushBatch, cuts []cut, durable bool) error {
 	s.index.mu.Lock()
 	defer s.index.mu.Unlock()
 	w := s.index.db.NewBatch()
-	defer w.Close()
 	for _, p := range b.ready {
 		w.Set(blockKey(p.hash), p.entry.encode(), nil)
 	}

@@ -105,7 +105,8 @@ func packKey(id uint32) []byte { return binary.BigEndian.AppendUint32([]byte{key
 
 // index is the Pebble database.
 type index struct {
-	db *pebble.DB
+	db   *pebble.DB
+	halt *halt
 
 	// mu is held by whoever reads entries in order to change them.
 	mu      sync.Mutex
@@ -135,12 +136,15 @@ func (x *index) close() error {
 	x.closed = true
 	x.life.Unlock()
 	x.users.Wait()
-	if x.written > flushFrom {
-		if err := x.db.Flush(); err != nil {
-			return errors.Join(fmt.Errorf("flush index: %w", err), x.db.Close())
+	return x.halt.guard(func() error {
+		var err error
+		if x.written > flushFrom {
+			if err = x.db.Flush(); err != nil {
+				err = fmt.Errorf("flush index: %w", err)
+			}
 		}
-	}
-	return x.db.Close()
+		return errors.Join(err, x.db.Close())
+	})
 }
 
 // indexFS keeps Pebble from locking: the store's own lock covers the index, and works on a read-only disk.
@@ -150,6 +154,7 @@ func (indexFS) Lock(string) (io.Closer, error) { return io.NopCloser(nil), nil }
 
 // openIndex opens the database in dir, which must exist already unless create is set.
 func openIndex(dir string, create, readOnly bool, fs vfs.FS, log *slog.Logger) (*index, error) {
+	halt := newHalt(log)
 	o := &pebble.Options{
 		FS:                          indexFS{fs},
 		FormatMajorVersion:          pebble.FormatColumnarBlocks,
@@ -163,39 +168,24 @@ func openIndex(dir string, create, readOnly bool, fs vfs.FS, log *slog.Logger) (
 		LBaseMaxBytes:               16 << 20,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
 		DisableTableStats:           true,
-		Logger:                      indexLog{log},
+		Logger:                      halt,
+		// Left out, it stops the database, though the reader is told of the damage as well.
+		EventListener: &pebble.EventListener{DataCorruption: func(i pebble.DataCorruptionInfo) {
+			log.Error("index", logError, i.String())
+		}},
 	}
 	o.Experimental.FileCacheShards = 1
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
-	db, err := pebble.Open(dir, o)
-	if err != nil {
+	x := &index{halt: halt}
+	if err := halt.guard(func() (err error) {
+		x.db, err = pebble.Open(dir, o)
+		return err
+	}); err != nil {
 		return nil, err
 	}
-	return &index{db: db}, nil
-}
-
-// indexLog passes Pebble's errors on and leaves out what it says about its daily work.
-type indexLog struct{ log *slog.Logger }
-
-func (indexLog) Infof(string, ...any) {}
-
-func (l indexLog) Errorf(format string, args ...any) {
-	l.log.Error("index", "error", fmt.Sprintf(format, args...))
-}
-
-// errIndexStopped is what Fatalf, which must not return, panics with; commit turns it into an error.
-type errIndexStopped struct{ error }
-
-func (l indexLog) Fatalf(format string, args ...any) {
-	err := fmt.Errorf(format, args...)
-	for _, a := range args {
-		if cause, ok := a.(error); ok {
-			err = fmt.Errorf("index stopped: %w", cause)
-		}
-	}
-	panic(errIndexStopped{err})
+	return x, nil
 }
 
 func (x *index) get(hash string) (entry, bool, error) {
@@ -224,18 +214,9 @@ func (x *index) value(key []byte) ([]byte, error) {
 	return append(make([]byte, 0, len(v)), v...), nil
 }
 
-// commit applies a batch, durably if asked. After an error the database must be opened again. The caller
-// holds mu.
-func (x *index) commit(b *pebble.Batch, durable bool) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			stopped, ok := r.(errIndexStopped)
-			if !ok {
-				panic(r)
-			}
-			err = stopped.error
-		}
-	}()
+// commit applies a batch, durably if asked. After an error the database must be opened again. The batch is never
+// closed, only forgotten: Pebble may still hold it when it stops. The caller holds mu.
+func (x *index) commit(b *pebble.Batch, durable bool) error {
 	if err := x.use(); err != nil {
 		return err
 	}
@@ -245,7 +226,7 @@ func (x *index) commit(b *pebble.Batch, durable bool) (err error) {
 	if durable {
 		o = pebble.Sync
 	}
-	if err := b.Commit(o); err != nil {
+	if err := x.halt.guard(func() error { return b.Commit(o) }); err != nil {
 		return fmt.Errorf("write index: %w", err)
 	}
 	return nil

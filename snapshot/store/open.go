@@ -268,8 +268,10 @@ func (s *Store) end() bool {
 // release closes the files, whatever part of them is open.
 func (s *Store) release() error {
 	var errs []error
+	stopped := false
 	if s.index != nil {
 		errs = append(errs, s.index.close())
+		stopped = s.index.halt.failed() != nil
 	}
 	s.mu.Lock()
 	for _, p := range s.packs {
@@ -277,7 +279,13 @@ func (s *Store) release() error {
 	}
 	s.packs = nil
 	s.mu.Unlock()
-	if s.lock != nil {
+	if stopped && s.lock != nil {
+		// What is left of Pebble may still write: the files stay locked as long as this process lives.
+		errs = append(errs, withFd(s.lock, func(fd int) error {
+			_, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+			return err
+		}))
+	} else if s.lock != nil {
 		// A process forked this instant shares the file until its exec: closing alone would leave it locked.
 		errs = append(errs, withFd(s.lock, func(fd int) error { return unix.Flock(fd, unix.LOCK_UN) }), s.lock.Close())
 	}

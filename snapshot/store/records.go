@@ -34,7 +34,6 @@ func (s *Store) SetRecords(ctx context.Context, recs map[string][]byte) error {
 		return err
 	}
 	b := s.index.db.NewBatch()
-	defer b.Close()
 	adds := false
 	for key, value := range recs {
 		if value == nil {

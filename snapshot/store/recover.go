@@ -27,7 +27,7 @@ func (s *Store) listPacks() (map[uint32]int64, error) {
 	for _, f := range files {
 		id, err := strconv.ParseUint(strings.TrimSuffix(f.Name(), packExt), 10, 32)
 		if err != nil || packName(uint32(id)) != f.Name() {
-			s.log.Warn("strange file in store", "file", f.Name())
+			s.log.Warn("strange file in store", logFile, f.Name())
 			continue
 		}
 		fi, err := f.Info()
@@ -128,7 +128,6 @@ func (s *Store) removeDoomed(id uint32, exists bool) error {
 		return err
 	}
 	b := s.index.db.NewBatch()
-	defer b.Close()
 	b.Delete(packKey(id), nil)
 	return s.index.commit(b, false)
 }
@@ -145,7 +144,7 @@ func (s *Store) recoverTail(id uint32, from, size int64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	s.log.Info("recovered blocks that were not indexed", "pack", id, "blocks", len(found), "torn", size-good)
+	s.log.Info("recovered blocks that were not indexed", logPack, id, logBlocks, len(found), logTorn, size-good)
 	if s.readOnly {
 		for _, p := range found {
 			s.pending[p.hash] = p
@@ -170,7 +169,6 @@ func (s *Store) recoverTail(id uint32, from, size int64) (int64, error) {
 		return 0, err
 	}
 	b := s.index.db.NewBatch()
-	defer b.Close()
 	for _, p := range found {
 		b.Set(blockKey(p.hash), p.entry.encode(), nil)
 	}

@@ -94,7 +94,6 @@ func (s *Store) Drop(ctx context.Context, c cid.Cid) error {
 		return err
 	}
 	b := s.index.db.NewBatch()
-	defer b.Close()
 	b.Delete(blockKey(n.hash), nil)
 	epoch, err := s.index.epoch()
 	if err != nil {

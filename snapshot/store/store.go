@@ -49,6 +49,15 @@ const DefaultPackSize = 1 << 30
 // maxPackSize keeps offsets, those of the last blocks beyond it included, within 32 bits.
 const maxPackSize = 2 << 30
 
+// Keys of the log.
+const (
+	logError  = "error"
+	logFile   = "file"
+	logPack   = "pack"
+	logBlocks = "blocks"
+	logTorn   = "torn" // bytes cut off
+)
+
 // Options say how a store is opened. The zero value opens for writing and creates what is missing.
 type Options struct {
 	Logger   *slog.Logger // nil discards

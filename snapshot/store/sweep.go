@@ -306,7 +306,6 @@ func (sw *Sweep) change(picked []string, want func(string, entry) bool, change f
 	s.index.mu.Lock()
 	defer s.index.mu.Unlock()
 	b := s.index.db.NewBatch()
-	defer b.Close()
 	for _, hash := range picked {
 		e, ok, err := s.index.get(hash)
 		if err != nil {
@@ -326,7 +325,6 @@ func (sw *Sweep) change(picked []string, want func(string, entry) bool, change f
 func (sw *Sweep) dropStats(ctx context.Context) error {
 	s := sw.s
 	b := s.index.db.NewBatch()
-	defer b.Close()
 	oldest := today() - uint64(StatLifetime.Hours()/24)
 	err := s.index.scan([]byte{keyStat}, func(key, value []byte) error {
 		day, _, err := decodeStat(value)
@@ -356,7 +354,6 @@ func (sw *Sweep) Void(context.Context) error {
 		return err
 	}
 	b := s.index.db.NewBatch()
-	defer b.Close()
 	b.Set([]byte(metaEpoch), binary.AppendUvarint(nil, epoch+1), nil)
 	if err := s.index.commit(b, true); err != nil {
 		return s.fail(err)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -141,7 +140,7 @@ func readDir(c *cli.Context, config config, s api.Session, dir, chunker string) 
 	}
 	bar := newProgress(c, "reading")
 	defer bar.finish()
-	opts.Cache, opts.UID, opts.Progress = recall{s}, uint32(os.Geteuid()), new(importer.Progress)
+	opts.Cache, opts.Progress = recall{s}, new(importer.Progress)
 	bar.watch(func() (uint64, uint64) { return opts.Progress.Bytes.Load(), opts.Progress.FoundBytes.Load() })
 	memory := diff.NewOverlay(s)
 	res, err := importer.Import(c.Context, memory, dir, opts)

@@ -132,7 +132,7 @@ func makeSnapshot(c *cli.Context) error {
 	}
 	bar := newProgress(c, "reading")
 	defer bar.finish()
-	opts.Cache, opts.UID, opts.Progress = s, uint32(os.Geteuid()), new(importer.Progress)
+	opts.Cache, opts.Progress = s, new(importer.Progress)
 	expected := expectedBytes(c.Context, s, parents)
 	bar.watch(func() (uint64, uint64) {
 		return opts.Progress.Bytes.Load(), max(expected, opts.Progress.FoundBytes.Load())

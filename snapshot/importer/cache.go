@@ -14,7 +14,8 @@ import (
 	"github.com/volary/volary/snapshot/meta"
 )
 
-// StatCache remembers what files were when they were last read. All methods are safe for concurrent use.
+// StatCache remembers what one user's files were when they were last read. What it says is believed without a
+// reading, so nobody else may be able to save in it. All methods are safe for concurrent use.
 //
 // LoadStat returns the value last saved under a key, or nil; it may forget at any time. SaveStat saves records,
 // whose roots are stored completely. Adopt reports which of the roots are still stored completely, and keeps
@@ -46,7 +47,6 @@ type record struct {
 
 func (d *dir) key() []byte {
 	k := []byte{recordVersion}
-	k = binary.BigEndian.AppendUint32(k, d.o.UID)
 	k = binary.BigEndian.AppendUint64(k, d.dev.dev)
 	k = binary.BigEndian.AppendUint64(k, d.ino)
 	return append(k, d.chunker.name...)

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,7 +18,7 @@ import (
 func again(t *testing.T, m *memory, dir string) (int, *snapshot.Commit) {
 	t.Helper()
 	var opened opens
-	with, err := importDir(t.Context(), m, dir, Options{Cache: m}, hooks{opening: opened.add})
+	with, err := importDir(t.Context(), m, dir, Options{Cache: m}, hooks{opening: opened.add, slack: testSlack})
 	must(t, err)
 	without := imported(t, newMemory(), dir, Options{Workers: 1})
 	if with.Commit.Tree != without.Commit.Tree || with.Commit.Meta != without.Commit.Meta || with.Commit.Stats != without.Commit.Stats {
@@ -156,18 +158,57 @@ func TestAHitWhoseRootIsNotKeptIsReadAgain(t *testing.T) {
 	}
 }
 
-func TestOneUsersCacheIsNotAnothers(t *testing.T) {
+func TestWhatIsLeftOutIsNamedByEveryRun(t *testing.T) {
+	dir, m := diskDir(t), newMemory()
+	write(t, filepath.Join(dir, "d/f"), "content")
+	must(t, unix.Setxattr(filepath.Join(dir, "d/f"), "user.left", []byte("y"), 0))
+	age()
+	for run := range 3 {
+		var opened opens
+		r, err := importDir(t.Context(), m, dir, Options{Cache: m}, hooks{
+			opening: opened.add, slack: testSlack, captured: func(name string) bool { return name != "user.left" },
+		})
+		must(t, err)
+		if !slices.Equal(r.Uncaptured, []string{"user.left"}) {
+			t.Errorf("run %d names %q", run, r.Uncaptured)
+		}
+		if n := opened.count(); run > 0 && n > 0 {
+			t.Errorf("run %d opened %d files", run, n)
+		}
+	}
+}
+
+func TestAWriteMayTakeItsTimeBeforeAFileIsRemembered(t *testing.T) {
+	dir, m := diskDir(t), newMemory()
+	write(t, filepath.Join(dir, "f"), "content")
+	age()
+	for range 2 {
+		var p Progress
+		_, err := importDir(t.Context(), m, dir, Options{Cache: m, Progress: &p}, hooks{slack: time.Hour})
+		must(t, err)
+		if p.Cached.Load() != 0 {
+			t.Error("a file that may still be written to was remembered")
+		}
+	}
+}
+
+func TestStampsOfAnOverlayAreNotTrusted(t *testing.T) {
+	if stampsContent(unix.OVERLAYFS_SUPER_MAGIC) {
+		t.Error("they are, whatever its upper layer is on")
+	}
+}
+
+func TestOneChunkersCacheIsNotAnothers(t *testing.T) {
 	dir, m := diskDir(t), newMemory()
 	write(t, filepath.Join(dir, "f"), "content")
 	age()
 	var p Progress
-	imported(t, m, dir, Options{Cache: m, UID: 1})
-	imported(t, m, dir, Options{Cache: m, UID: 2, Progress: &p})
-	imported(t, m, dir, Options{Cache: m, UID: 1, Chunker: "size-4096", Progress: &p})
+	imported(t, m, dir, Options{Cache: m})
+	imported(t, m, dir, Options{Cache: m, Chunker: "size-4096", Progress: &p})
 	if n := p.Cached.Load(); n != 0 {
-		t.Errorf("%d files of another user or chunker were not read", n)
+		t.Errorf("%d files of another chunker were not read", n)
 	}
-	imported(t, m, dir, Options{Cache: m, UID: 1, Progress: &p})
+	imported(t, m, dir, Options{Cache: m, Progress: &p})
 	if n := p.Cached.Load(); n != 1 {
 		t.Errorf("%d files were cached, want 1", n)
 	}

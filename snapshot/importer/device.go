@@ -8,13 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// clockSlack is how far behind the kernel's coarse clock, which stamps files, may be.
-const clockSlack = 20 * time.Millisecond
+// DefaultSlack is how much older than the first reading a file's last change must be for the file to be
+// remembered. The kernel stamps a file when a write(2) begins, once, and copies the bytes after that: a write
+// that was throttled meanwhile goes on under a stamp that is seconds old. Its coarse clock, which is behind by
+// some milliseconds, is in it as well. What was changed later is read once more by the next import.
+const DefaultSlack = 3 * time.Second
 
 // device is a file system that files are read from.
 type device struct {
 	dev      uint64
-	caches   bool        // its stamps can be trusted
+	caches   bool // its stamps can be trusted
+	slack    time.Duration
 	noXattrs atomic.Bool // it has none
 
 	once   sync.Once
@@ -24,11 +28,14 @@ type device struct {
 
 type devices struct {
 	caching bool
+	slack   time.Duration
 	mu      sync.Mutex
 	by      map[uint64]*device
 }
 
-func newDevices(caching bool) *devices { return &devices{caching: caching, by: map[uint64]*device{}} }
+func newDevices(caching bool, slack time.Duration) *devices {
+	return &devices{caching: caching, slack: slack, by: map[uint64]*device{}}
+}
 
 // of returns the device that st of fd is on.
 func (ds *devices) of(fd int, st *unix.Stat_t) (*device, error) {
@@ -37,7 +44,7 @@ func (ds *devices) of(fd int, st *unix.Stat_t) (*device, error) {
 	if d := ds.by[st.Dev]; d != nil {
 		return d, nil
 	}
-	d := &device{dev: st.Dev}
+	d := &device{dev: st.Dev, slack: ds.slack}
 	if ds.caching {
 		var fs unix.Statfs_t
 		if err := unix.Fstatfs(fd, &fs); err != nil {
@@ -51,11 +58,12 @@ func (ds *devices) of(fd int, st *unix.Stat_t) (*device, error) {
 
 // stampsContent reports whether a file system of this type (statfs(2)) writes dirty pages back in such a way
 // that a later store through a mapping stamps the file anew. Where pages are never written back (tmpfs), or
-// are somebody else's to write (FUSE, network file systems), a change may leave no trace.
+// are somebody else's to write (FUSE, network file systems), a change may leave no trace. So it is with an
+// overlay: its upper layer may be on any of these, and mounted volatile it does not sync.
 func stampsContent(magic int64) bool {
-	const overlayfs, f2fs = 0x794c7630, 0xf2f52010
+	const f2fs = 0xf2f52010
 	switch magic {
-	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, overlayfs, f2fs:
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, f2fs:
 		return true
 	}
 	return false
@@ -78,5 +86,5 @@ func (r *run) beforeContent(d *device, fd int) error {
 
 // settled reports whether any later change of a file with these stamps will show in them.
 func (d *device) settled(st *unix.Stat_t) bool {
-	return d.caches && st.Dev == d.dev && st.Ctim.Nano() < d.synced.Load()-int64(clockSlack)
+	return d.caches && st.Dev == d.dev && st.Ctim.Nano() < d.synced.Load()-int64(d.slack)
 }

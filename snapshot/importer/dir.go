@@ -168,11 +168,11 @@ func (w *worker) opened(d *dir, e *entry) error {
 	}
 	e.extra = nil
 	e.setStat(&st)
-	xs, err := w.xattrs(fdTarget(d.fd), d.dev)
+	xs, uncaptured, err := w.xattrs(fdTarget(d.fd), d.dev)
 	if err != nil {
 		return d.fault("read attributes of", "", err)
 	}
-	e.setXattrs(xs)
+	e.setXattrs(xs, uncaptured)
 	if err := w.loadDir(d); err != nil {
 		return err
 	}

@@ -37,6 +37,7 @@ const (
 
 type extra struct {
 	xattrs       []meta.Xattr
+	uncaptured   []string // names of those left out
 	major, minor uint32
 	below        uint64
 	entries      cid.Cid
@@ -85,9 +86,10 @@ func (e *entry) more() *extra {
 	return e.extra
 }
 
-func (e *entry) setXattrs(xs []meta.Xattr) {
-	if len(xs) > 0 || e.extra != nil {
-		e.more().xattrs = xs
+func (e *entry) setXattrs(xs []meta.Xattr, uncaptured []string) {
+	if len(xs) > 0 || len(uncaptured) > 0 || e.extra != nil {
+		x := e.more()
+		x.xattrs, x.uncaptured = xs, uncaptured
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/unixfs"
@@ -29,8 +30,7 @@ type Options struct {
 	ExcludeFiles  []string  // files of such patterns, the earlier ones overruled by the later
 	NoIgnoreFile  bool      // pay no heed to [DefaultIgnoreFile] in the directory and below
 	OneFileSystem bool      // leave the contents of mount points out
-	Cache         StatCache // remembers files that have not changed; nil: every file is read
-	UID           uint32    // whose entries of the cache to use
+	Cache         StatCache // remembers the caller's files that have not changed; nil: every file is read
 	Workers       int       // files read at a time; by the number of processors if zero
 	Progress      *Progress // counts while the import runs, if not nil
 }
@@ -72,6 +72,9 @@ type hooks struct {
 	opening func(name string) // before a file is opened
 	reading func(name string) // before each time its content is read
 	read    func(name string) // after that, before it is known to have settled
+
+	slack    time.Duration          // instead of DefaultSlack, if not zero
+	captured func(name string) bool // instead of captured
 }
 
 func importDir(ctx context.Context, b snapshot.Blocks, dir string, o Options, h hooks) (*Result, error) {
@@ -88,6 +91,12 @@ func importDir(ctx context.Context, b snapshot.Blocks, dir string, o Options, h 
 	}
 	if o.Progress == nil {
 		o.Progress = new(Progress)
+	}
+	if h.slack == 0 {
+		h.slack = DefaultSlack
+	}
+	if h.captured == nil {
+		h.captured = captured
 	}
 	r := newRun(ctx, b, o, chunker, h)
 	tree, metaRoot, err := r.importRoot(dir, rules)

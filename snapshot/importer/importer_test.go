@@ -123,7 +123,7 @@ func goroot(t testing.TB) string {
 
 func imported(t testing.TB, m *memory, dir string, o Options) *Result {
 	t.Helper()
-	r, err := Import(t.Context(), m, dir, o)
+	r, err := importDir(t.Context(), m, dir, o, hooks{slack: testSlack})
 	if err != nil {
 		t.Fatal(err)
 	}

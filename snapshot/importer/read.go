@@ -123,7 +123,7 @@ type content struct {
 // readDone settles a file if nothing changed while it was read; else it is read again.
 func (w *worker) readDone(f *file, c content) error {
 	d, e := f.seg.dir, f.entry()
-	xs, err := w.xattrs(fdTarget(f.fd), d.dev)
+	xs, uncaptured, err := w.xattrs(fdTarget(f.fd), d.dev)
 	if err != nil {
 		return f.fault("read attributes of", err)
 	}
@@ -150,7 +150,7 @@ func (w *worker) readDone(f *file, c content) error {
 	link := e.flags & linked
 	e.setStat(&after)
 	e.flags = e.flags&^linked | link
-	e.setXattrs(xs)
+	e.setXattrs(xs, uncaptured)
 	e.cid, e.tsize, e.size = c.root.CID, c.root.Tsize, c.size
 	e.set(sparse, c.holy)
 	e.set(fresh, !still || !d.dev.settled(&after))
@@ -226,7 +226,7 @@ func (w *worker) readOther(x ref, st *unix.Stat_t) error {
 		}
 		e.cid, e.tsize = c.CID, c.Tsize
 	}
-	xs, err := w.xattrs(entryTarget(at, e.name), d.dev)
+	xs, uncaptured, err := w.xattrs(entryTarget(at, e.name), d.dev)
 	if err != nil && err != unix.ENOENT {
 		return d.fault("read attributes of", e.name, err)
 	}
@@ -237,7 +237,7 @@ func (w *worker) readOther(x ref, st *unix.Stat_t) error {
 		}
 		w.notes.add(unsettled, d.pathOf(e.name))
 	}
-	e.setXattrs(xs)
+	e.setXattrs(xs, uncaptured)
 	e.set(fresh, !d.dev.settled(st))
 	return w.settled(x)
 }

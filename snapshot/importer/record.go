@@ -10,7 +10,7 @@ import (
 )
 
 // recordVersion is part of the keys: another version finds nothing.
-const recordVersion = 1
+const recordVersion = 2
 
 const maxSegments = 1 << 20
 
@@ -86,6 +86,10 @@ func (e *entry) append(b []byte) []byte {
 	for _, a := range x.xattrs {
 		b = appendBytes(appendBytes(b, []byte(a.Name)), a.Value)
 	}
+	b = binary.AppendUvarint(b, uint64(len(x.uncaptured)))
+	for _, name := range x.uncaptured {
+		b = appendBytes(b, []byte(name))
+	}
 	b = binary.AppendUvarint(b, uint64(x.major))
 	b = binary.AppendUvarint(b, uint64(x.minor))
 	b = binary.AppendUvarint(b, x.below)
@@ -122,6 +126,9 @@ func (c *cursor) next() bool {
 		x := new(extra)
 		for i := uint64(1); i < n && !in.bad; i++ {
 			x.xattrs = append(x.xattrs, meta.Xattr{Name: string(in.bytes()), Value: append([]byte{}, in.bytes()...)})
+		}
+		for i, n := uint64(0), in.uvarint(); i < n && !in.bad; i++ {
+			x.uncaptured = append(x.uncaptured, string(in.bytes()))
 		}
 		x.major, x.minor, x.below = uint32(in.uvarint()), uint32(in.uvarint()), in.uvarint()
 		x.entries = in.cid()

@@ -64,7 +64,7 @@ func newRun(ctx context.Context, b snapshot.Blocks, o Options, c chunker, h hook
 	r := &run{
 		ctx: ctx, o: o, hooks: h, chunker: c, owner: os.Geteuid(),
 		put:     newBatcher(b, o.Cache),
-		devices: newDevices(o.Cache != nil),
+		devices: newDevices(o.Cache != nil, h.slack),
 		links:   newLinkTable(),
 		notes:   newNotes(),
 		fds:     newDescriptors(),

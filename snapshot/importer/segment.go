@@ -136,6 +136,9 @@ func (w *worker) sort(s *segment, i int, st *unix.Stat_t, cached *cursor) error 
 	e := x.entry()
 	if hit := cached.find(e.name); hit != nil && st.Dev == s.dir.dev.dev && hit.matches(st) {
 		e.become(hit)
+		if e.extra != nil {
+			w.noteUncaptured(e.extra.uncaptured)
+		}
 		if e.typ == meta.File {
 			w.o.Progress.FoundBytes.Add(e.size)
 			w.o.Progress.Cached.Add(1)

@@ -48,31 +48,30 @@ func captured(name string) bool {
 	return name == "system.posix_acl_access" || name == "system.posix_acl_default"
 }
 
-// xattrs reads the extended attributes, in byte order of their names. A file system that has none, and an
-// attribute that the caller may not read, are no error.
-func (w *worker) xattrs(t target, dev *device) ([]meta.Xattr, error) {
+// xattrs reads the extended attributes, in byte order of their names, and the names of those that a snapshot
+// does not hold. A file system that has none, and an attribute that the caller may not read, are no error.
+func (w *worker) xattrs(t target, dev *device) (xs []meta.Xattr, uncaptured []string, _ error) {
 	if dev.noXattrs.Load() {
-		return nil, nil
+		return nil, nil, nil
 	}
 	list, err := grow(w.scratch, t.list)
 	switch err {
 	case nil:
 	case unix.ENOTSUP:
 		dev.noXattrs.Store(true)
-		return nil, nil
+		return nil, nil, nil
 	case unix.EPERM, unix.EACCES:
-		return nil, nil
+		return nil, nil, nil
 	default:
-		return nil, err
+		return nil, nil, err
 	}
 	if len(list) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
-	var xs []meta.Xattr
 	for _, raw := range bytes.Split(bytes.TrimSuffix(bytes.Clone(list), []byte{0}), []byte{0}) {
 		name := string(raw)
-		if !captured(name) {
-			w.notes.add(uncaptured, name)
+		if !w.hooks.captured(name) {
+			uncaptured = append(uncaptured, name)
 			continue
 		}
 		value, err := grow(w.scratch, func(b []byte) (int, error) { return t.get(name, b) })
@@ -81,11 +80,18 @@ func (w *worker) xattrs(t target, dev *device) ([]meta.Xattr, error) {
 			xs = append(xs, meta.Xattr{Name: name, Value: bytes.Clone(value)})
 		case unix.ENODATA, unix.ENOTSUP, unix.EPERM, unix.EACCES:
 		default:
-			return nil, err
+			return nil, nil, err
 		}
 	}
+	w.noteUncaptured(uncaptured)
 	slices.SortFunc(xs, func(a, b meta.Xattr) int { return strings.Compare(a.Name, b.Name) })
-	return xs, nil
+	return xs, uncaptured, nil
+}
+
+func (w *worker) noteUncaptured(names []string) {
+	for _, name := range names {
+		w.notes.add(uncaptured, name)
+	}
 }
 
 // grow calls read with b, and with more room as long as that is too little.

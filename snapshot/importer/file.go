@@ -9,6 +9,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"golang.org/x/sys/unix"
 
+	"github.com/volary/volary/snapshot/holes"
 	"github.com/volary/volary/snapshot/unixfs"
 )
 
@@ -27,7 +28,7 @@ type file struct {
 	added   int64            // bytes given to the builder, while nothing is missing
 	left    int64            // jobs not done
 	torn    bool             // the file ended early; added is its size
-	holes   holes
+	holes   holeMap
 }
 
 type leaf struct {
@@ -48,7 +49,7 @@ func (f *file) start(r *run) {
 	f.ready = map[int64][]leaf{}
 	f.next, f.added, f.torn = 0, 0, false
 	f.left = (f.before.Size + r.span - 1) / r.span
-	f.holes = holes{}
+	f.holes = holeMap{}
 	r.push(f)
 }
 
@@ -69,7 +70,7 @@ func (f *file) take() (func(*worker) error, bool) {
 func (w *worker) readSpan(f *file, off int64) ([]leaf, error) {
 	want := min(f.span, f.before.Size-off)
 	if off == 0 {
-		holy, err := hasHoles(f.fd, &f.before)
+		holy, err := holes.In(f.fd, &f.before)
 		if err != nil {
 			return nil, err
 		}
@@ -147,7 +148,7 @@ func (w *worker) spanDone(f *file, off int64, leaves []leaf) error {
 func (w *worker) readStream(f *file) (content, error) {
 	c := content{}
 	var err error
-	if c.holy, err = hasHoles(f.fd, &f.before); err != nil {
+	if c.holy, err = holes.In(f.fd, &f.before); err != nil {
 		return c, err
 	}
 	p := &preader{ctx: w.ctx, fd: f.fd, end: f.before.Size}

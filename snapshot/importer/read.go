@@ -6,6 +6,7 @@ import (
 	blocks "github.com/ipfs/go-block-format"
 	"golang.org/x/sys/unix"
 
+	"github.com/volary/volary/snapshot/holes"
 	"github.com/volary/volary/snapshot/meta"
 	"github.com/volary/volary/snapshot/unixfs"
 )
@@ -161,7 +162,7 @@ func (w *worker) readDone(f *file, c content) error {
 func (w *worker) readSmall(f *file) (content, error) {
 	c := content{}
 	var err error
-	if c.holy, err = hasHoles(f.fd, &f.before); err != nil {
+	if c.holy, err = holes.In(f.fd, &f.before); err != nil {
 		return c, err
 	}
 	buf := w.content(f.before.Size)

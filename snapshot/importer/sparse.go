@@ -11,44 +11,28 @@ import (
 	"github.com/volary/volary/snapshot/unixfs"
 )
 
-// hasHoles asks for holes wherever there may be some: not in a file that is smaller than one and has blocks.
-func hasHoles(fd int, st *unix.Stat_t) (bool, error) {
-	if st.Size == 0 || st.Size <= meta.SparseUnit && st.Blocks > 0 {
-		return false, nil
-	}
-	hole, err := unix.Seek(fd, 0, unix.SEEK_HOLE)
-	switch err {
-	case nil:
-		return hole < st.Size, nil
-	case unix.EINVAL, unix.ENXIO: // not known here; the file has shrunk
-		return false, nil
-	default:
-		return false, err
-	}
-}
-
-// holes remembers where the holes of a file are as far as was asked.
-type holes struct {
+// holeMap remembers where the holes of a file are as far as was asked.
+type holeMap struct {
 	mu       sync.Mutex
 	known    bool
 	sparse   bool
 	from, to int64 // no data between them
 }
 
-func (h *holes) found(sparse bool) {
+func (h *holeMap) found(sparse bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.known, h.sparse = true, sparse
 }
 
-func (h *holes) any() bool {
+func (h *holeMap) any() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.sparse
 }
 
 // cover reports whether there is nothing but hole from off for n bytes.
-func (h *holes) cover(fd int, off, n int64) (bool, error) {
+func (h *holeMap) cover(fd int, off, n int64) (bool, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.known && !h.sparse {

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/holes"
 	"github.com/volary/volary/snapshot/meta"
 	"github.com/volary/volary/snapshot/tree"
 	"github.com/volary/volary/snapshot/unixfs"
@@ -107,8 +108,11 @@ func (r *run) sameContent(fd int, st *unix.Stat_t, e tree.Entry) (bool, error) {
 	if e.CID.Prefix().Codec != cid.Raw && uint64(st.Size) != e.Size || st.Size > snapshot.MaxBlockSize && e.CID.Prefix().Codec == cid.Raw {
 		return false, nil
 	}
-	if e.HasMeta && hasHoles(fd, st) != e.Sparse && (!e.Sparse || st.Size > meta.SparseUnit) {
-		return false, nil
+	// What is too small for a hole cannot be given one.
+	if e.HasMeta && (!e.Sparse || st.Size > meta.SparseUnit) {
+		if holy, err := holes.In(fd, st); err != nil || holy != e.Sparse {
+			return false, err
+		}
 	}
 	if e.CID.Prefix().Codec == cid.Raw {
 		return ended(r.compare(fd, unixfs.Chunk{Size: uint64(st.Size), CID: e.CID}))
@@ -122,15 +126,6 @@ func ended(err error) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
-}
-
-// hasHoles asks the filesystem only where fewer blocks than bytes make it possible.
-func hasHoles(fd int, st *unix.Stat_t) bool {
-	if st.Blocks*512 >= st.Size {
-		return false
-	}
-	hole, err := unix.Seek(fd, 0, unix.SEEK_HOLE)
-	return err == nil && hole < st.Size
 }
 
 // compare checks a part of a file on the disk against its CID. The block itself is rarely needed.

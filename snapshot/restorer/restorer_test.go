@@ -135,6 +135,37 @@ func TestWhatIsEqualIsNotTouched(t *testing.T) {
 	equal(t, s, "", dst)
 }
 
+func TestAFileWithHolesAndRoomBeyondItsEndIsNotTouched(t *testing.T) {
+	s := open(t, tt.NewMemory(), unprivileged())
+	dst := tempDir(t)
+	restore(t, s, "", dst, options{})
+	sparse := 0
+	for path, o := range wanted(t, s, "") {
+		if !o.Holes {
+			continue
+		}
+		sparse++
+		f, err := os.OpenFile(filepath.Join(dst, path), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		fi, err := f.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, fi.Size(), fi.Size()+8192); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if sparse == 0 {
+		t.Fatal("the snapshot has no sparse file")
+	}
+	if r := restore(t, s, "", dst, options{}); r.Replaced > 0 {
+		t.Errorf("%d files were replaced", r.Replaced)
+	}
+}
+
 func TestLookingAtAFileDoesNotCountAsAnAccess(t *testing.T) {
 	s := open(t, tt.NewMemory(), tt.Dir(map[string]tt.Node{"f": tt.File("x")}))
 	dst := tempDir(t)

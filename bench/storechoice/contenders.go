@@ -67,10 +67,11 @@ func (p packs) collect(ctx context.Context, live, _ []blocks.Block) error {
 			return err
 		}
 	}
-	if err := sw.Remove(ctx, false, func(context.Context) error { return nil }); err != nil {
+	if _, _, err := sw.Remove(ctx, false, func(context.Context) (bool, error) { return false, nil }); err != nil {
 		return err
 	}
-	return sw.Compact(ctx)
+	_, err = sw.Compact(ctx)
+	return err
 }
 
 type pebbles struct {

@@ -8,20 +8,21 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
+// Usage counts blocks and their bytes.
+type Usage = struct{ Blocks, Bytes int64 }
+
 // Sweep is one collection of a store. Mark says that a CID stays, and tells whether the block is there and
 // whether the CID was marked for the first time. Roots returns what open sessions keep recursively, each root
-// once. Remove takes away what is neither marked nor kept by a session, after last, which runs while nothing
-// can be kept anew, has marked what came since; Compact gives the space back. Void says that DAGs the store
-// takes for complete may not be. Close ends the collection wherever it is.
+// once. Remove takes away what is neither marked nor kept by a session, or counts it in a dry run, after last,
+// which runs while nothing can be kept anew, has marked what came since; that something is lacking tells the
+// store, even with an error, that DAGs it takes for complete may not be. Compact gives the space back and tells
+// how many bytes. Close ends the collection wherever it is. The fifth method is the price of an end that can
+// come at any stage.
 type Sweep interface {
 	Mark(ctx context.Context, c cid.Cid) (first, found bool, err error)
 	Roots() []cid.Cid
-	Void(ctx context.Context) error
-	Remove(ctx context.Context, dryRun bool, last func(context.Context) error) error
-	Compact(ctx context.Context) error
-	Removed() (blocks, bytes int64)
-	Kept() (blocks, bytes int64)
-	Freed() int64
+	Remove(ctx context.Context, dryRun bool, last func(context.Context) (lacking bool, err error)) (kept, removed Usage, err error)
+	Compact(ctx context.Context) (freed int64, err error)
 	Close() error
 }
 
@@ -30,7 +31,7 @@ type CollectOptions struct {
 	DryRun bool // counts only
 }
 
-// MaxMissing bounds the blocks a Report names.
+// MaxMissing bounds the blocks of a kind that a Report names.
 const MaxMissing = 100
 
 // Report says what a collection did, or would do.
@@ -40,8 +41,11 @@ type Report struct {
 	KeptBytes     int64
 	RemovedBlocks int64
 	RemovedBytes  int64
-	FreedBytes    int64     // given back to the filesystem
-	Missing       []cid.Cid // blocks below the roots found absent or damaged, at most MaxMissing
+	FreedBytes    int64 // given back to the filesystem
+	// Blocks below the roots that are not there, and those whose bytes are not what they should be: of each the
+	// first MaxMissing in the order of the CIDs' bytes.
+	Missing []cid.Cid
+	Damaged []cid.Cid
 	// Withheld says that nothing was removed, because a missing or damaged block has links that are not known:
 	// what they lead to might be all that is left of a pinned DAG.
 	Withheld bool
@@ -90,28 +94,21 @@ func (s *Set) collect(ctx context.Context, sw Sweep, o CollectOptions) (Report, 
 		roots = append(sw.Roots(), s.takeAdded()...)
 		s.mu.Unlock()
 	}
-	err = sw.Remove(ctx, o.DryRun, func(ctx context.Context) error {
+	kept, removed, err := sw.Remove(ctx, o.DryRun, func(ctx context.Context) (lacking bool, err error) {
 		s.mu.Lock()
 		removing = true
-		if err := m.mark(ctx, append(sw.Roots(), s.takeAdded()...)); err != nil {
-			return err
+		err = m.mark(ctx, append(sw.Roots(), s.takeAdded()...))
+		if err == nil && m.withheld {
+			err = errWithheld
 		}
-		if len(m.lacking) > 0 && !o.DryRun {
-			if err := sw.Void(ctx); err != nil {
-				return err
-			}
-		}
-		if m.withheld {
-			return errWithheld
-		}
-		return nil
+		return len(m.missing)+len(m.damaged) > 0, err
 	})
 	r := m.report()
 	if errors.Is(err, errWithheld) {
 		return r, nil
 	}
-	r.KeptBlocks, r.KeptBytes = sw.Kept()
-	r.RemovedBlocks, r.RemovedBytes = sw.Removed()
+	r.KeptBlocks, r.KeptBytes = kept.Blocks, kept.Bytes
+	r.RemovedBlocks, r.RemovedBytes = removed.Blocks, removed.Bytes
 	if err != nil || o.DryRun {
 		return r, err
 	}
@@ -119,8 +116,7 @@ func (s *Set) collect(ctx context.Context, sw Sweep, o CollectOptions) (Report, 
 	s.collecting, s.added = false, nil
 	s.mu.Unlock()
 	removing = false
-	err = sw.Compact(ctx)
-	r.FreedBytes = sw.Freed()
+	r.FreedBytes, err = sw.Compact(ctx)
 	return r, err
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/ipfs/boxo/ipld/merkledag"
@@ -200,6 +202,59 @@ func TestCollectReportsAMissingLeafAndKeepsTheRestOfItsDAG(t *testing.T) {
 	wantGone(t, st, loose)
 }
 
+// unsound is a store that finds some blocks damaged, and cannot read others at all.
+type unsound struct {
+	*store.Store
+	fails map[cid.Cid]error
+}
+
+func (u unsound) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
+	if err := u.fails[c]; err != nil {
+		return nil, err
+	}
+	return u.Store.Get(ctx, c)
+}
+
+func TestCollectTellsDamagedFromMissingFromUnreadable(t *testing.T) {
+	st, _ := open(t, t.TempDir())
+	d, loose := dag(t, 1), dag(t, 2)
+	inner := d[len(d)-3]
+	put(t, st, d[1:]...)
+	put(t, st, loose...)
+	u := unsound{st, map[cid.Cid]error{inner.Cid(): snapshot.ErrDamaged}}
+	set := local.New(u, st.BeginSweep)
+	pin(t, set, root(d))
+	r := collect(t, set)
+	if !r.Withheld || len(r.Missing) != 0 || len(r.Damaged) != 1 || !r.Damaged[0].Equals(inner.Cid()) {
+		t.Errorf("a damaged block: %+v", r)
+	}
+	u.fails[inner.Cid()] = syscall.EIO
+	if _, err := set.Collect(t.Context(), local.CollectOptions{}); !errors.Is(err, syscall.EIO) {
+		t.Errorf("an unreadable block: %v", err)
+	}
+	wantWhole(t, st, loose)
+}
+
+func TestCollectNamesTheFirstOfManyMissingBlocksInOrder(t *testing.T) {
+	st, set := open(t, t.TempDir())
+	leaves := blockstest.Random(1, 3*local.MaxMissing, 50)
+	top := node(t, leaves...)
+	put(t, st, top)
+	pin(t, set, top.Cid())
+	var want []string
+	for _, b := range leaves {
+		want = append(want, b.Cid().KeyString())
+	}
+	slices.Sort(want)
+	var got []string
+	for _, c := range collect(t, set).Missing {
+		got = append(got, c.KeyString())
+	}
+	if !slices.Equal(got, want[:local.MaxMissing]) {
+		t.Errorf("%d missing blocks, not the first %d", len(got), local.MaxMissing)
+	}
+}
+
 func TestOwnMarkOutlivesThePinAndKeepsNothing(t *testing.T) {
 	dir := t.TempDir()
 	st, set := open(t, dir)
@@ -349,9 +404,9 @@ type latecomer struct {
 	add func() error
 }
 
-func (l latecomer) Remove(ctx context.Context, dryRun bool, last func(context.Context) error) error {
+func (l latecomer) Remove(ctx context.Context, dryRun bool, last func(context.Context) (bool, error)) (kept, removed local.Usage, err error) {
 	if err := l.add(); err != nil {
-		return err
+		return kept, removed, err
 	}
 	return l.Sweep.Remove(ctx, dryRun, last)
 }

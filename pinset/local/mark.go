@@ -1,9 +1,9 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -25,18 +25,19 @@ type marker struct {
 	busy     int // workers that may still push
 	err      error
 	roots    int
-	lacking  map[cid.Cid]struct{}
+	missing  []cid.Cid // as in Report
+	damaged  []cid.Cid
 	withheld bool
 }
 
 func newMarker(store Store, sweep Sweep) *marker {
-	m := &marker{store: store, sweep: sweep, lacking: make(map[cid.Cid]struct{})}
+	m := &marker{store: store, sweep: sweep}
 	m.wake.L = &m.mu
 	return m
 }
 
 func (m *marker) report() Report {
-	return Report{Roots: m.roots, Missing: slices.Collect(maps.Keys(m.lacking)), Withheld: m.withheld}
+	return Report{Roots: m.roots, Missing: m.missing, Damaged: m.damaged, Withheld: m.withheld}
 }
 
 // mark marks roots and all that is below them.
@@ -94,13 +95,15 @@ func (m *marker) visit(ctx context.Context, c cid.Cid) error {
 			return m.push(ctx, links)
 		}
 	}
-	for _, known := range []error{snapshot.ErrNotFound, snapshot.ErrDamaged, snapshot.ErrFormat} {
-		if errors.Is(err, known) {
-			m.lack(c)
-			return nil
-		}
+	switch {
+	case errors.Is(err, snapshot.ErrNotFound):
+		m.lack(&m.missing, c)
+	case errors.Is(err, snapshot.ErrDamaged), errors.Is(err, snapshot.ErrFormat):
+		m.lack(&m.damaged, c)
+	default:
+		return err
 	}
-	return err
+	return nil
 }
 
 // push marks CIDs and keeps those that have links for a visit.
@@ -112,7 +115,7 @@ func (m *marker) push(ctx context.Context, cs []cid.Cid) error {
 		case err != nil:
 			return err
 		case !found:
-			m.lack(c)
+			m.lack(&m.missing, c)
 		case first && c.Prefix().Codec != cid.Raw:
 			inner = append(inner, c)
 		}
@@ -125,13 +128,16 @@ func (m *marker) push(ctx context.Context, cs []cid.Cid) error {
 }
 
 // lack notes a block that is not there or not what it should be.
-func (m *marker) lack(c cid.Cid) {
+func (m *marker) lack(list *[]cid.Cid, c cid.Cid) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if c.Prefix().Codec != cid.Raw {
 		m.withheld = true
 	}
-	if len(m.lacking) < MaxMissing {
-		m.lacking[c] = struct{}{}
+	at, known := slices.BinarySearchFunc(*list, c, func(a, b cid.Cid) int { return cmp.Compare(a.KeyString(), b.KeyString()) })
+	if known || at == MaxMissing {
+		return
 	}
+	*list = slices.Insert(*list, at, c)
+	*list = (*list)[:min(len(*list), MaxMissing)]
 }

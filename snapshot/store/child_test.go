@@ -158,9 +158,10 @@ func stepsRound(ctx context.Context, s *store.Store, dir string, n int) error {
 			}
 		}
 	}
-	if err := sw.Remove(ctx, false, func(context.Context) error { return nil }); err != nil {
+	if _, _, err := sw.Remove(ctx, false, nothing); err != nil {
 		return err
 	}
 	fmt.Println("swept", n)
-	return sw.Compact(ctx)
+	_, err = sw.Compact(ctx)
+	return err
 }

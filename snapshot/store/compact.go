@@ -17,17 +17,17 @@ import (
 const compactShare = 5
 
 // Compact gives back the space of packs whose blocks are dead for a good part: it copies what lives into a new
-// pack and deletes the old one. Readers go on meanwhile.
-func (sw *Sweep) Compact(ctx context.Context) error {
+// pack and deletes the old one, and tells how many bytes the filesystem got back. Readers go on meanwhile.
+func (sw *Sweep) Compact(ctx context.Context) (freed int64, _ error) {
 	s := sw.s
 	wanting, err := s.sparse(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if id, ok := s.leaveActive(wanting); ok {
 		// Blocks may have been put into it since it was looked at.
 		if wanting, err = s.sparse(ctx); err != nil {
-			return err
+			return 0, err
 		}
 		s.log.Debug("left a pack to compact it", logPack, id)
 	}
@@ -35,15 +35,15 @@ func (sw *Sweep) Compact(ctx context.Context) error {
 	defer m.close()
 	for _, p := range wanting {
 		if err := ctx.Err(); err != nil {
-			return err
+			return freed, err
 		}
-		freed, err := m.move(ctx, p)
+		n, err := m.move(ctx, p)
 		if err != nil {
-			return fmt.Errorf("compact %s: %w", s.packPath(p.id), err)
+			return freed, fmt.Errorf("compact %s: %w", s.packPath(p.id), err)
 		}
-		sw.freed += freed
+		freed += n
 	}
-	return nil
+	return freed, nil
 }
 
 // A packUse is a pack nobody writes to any more, and the bytes in it that live.

@@ -19,9 +19,9 @@ type Sweep struct {
 	s       *Store
 	packs   map[uint32]*census // the candidates
 	decided atomic.Bool        // Remove has begun: what is not marked is going
-	swept   Usage              // filled by Remove
-	kept    Usage
-	freed   int64
+	// Where blocks are put since the beginning: in the active pack from its tail on, and in packs from next on.
+	tail place
+	next uint32
 
 	retired []*Session // closed since the beginning; guarded by Store.mu
 
@@ -30,7 +30,7 @@ type Sweep struct {
 }
 
 // Usage counts blocks and their bytes.
-type Usage struct{ Blocks, Bytes int64 }
+type Usage = struct{ Blocks, Bytes int64 }
 
 // A census lists the blocks of one pack by offset, with marks for each: one bit for each class of codec, since
 // the same bytes may be a leaf under one CID and have links under another.
@@ -83,6 +83,10 @@ func (s *Store) BeginSweep(ctx context.Context) (*Sweep, error) {
 	s.gate.Lock()
 	s.mu.Lock()
 	busy := s.sweep != nil
+	sw.next = s.nextPack
+	if s.active != nil {
+		sw.tail = place{s.active.id, s.active.tail}
+	}
 	if !busy {
 		s.sweep = sw
 		for sess := range s.sessions {
@@ -106,6 +110,9 @@ func (sw *Sweep) count(ctx context.Context) error {
 		return err
 	}
 	err := sw.s.entries(ctx, func(_ string, e entry) error {
+		if e.pack >= sw.next || e.pack == sw.tail.pack && e.off >= sw.tail.off {
+			return nil
+		}
 		c := sw.packs[e.pack]
 		if c == nil {
 			c = new(census)
@@ -192,29 +199,43 @@ func (sw *Sweep) spares(e entry, codec uint64) bool {
 
 // Remove takes what is not marked and not protected out of the index. Before, while no presence of a block
 // can be decided elsewhere, it calls last, which marks what was handed out since the caller looked: Roots, and
-// pins added. With dryRun it only counts. Get no longer finds what it removed; Compact gives the space back.
-func (sw *Sweep) Remove(ctx context.Context, dryRun bool, last func(context.Context) error) error {
-	sw.s.gate.Lock()
-	err := last(ctx)
-	if err == nil && !dryRun {
-		sw.decided.Store(true)
-	}
-	sw.s.gate.Unlock()
-	if err != nil {
-		return err
+// pins added; it tells whether something live was found to lack a block, which makes every complete mark void,
+// whatever its error. With dryRun it only counts. Get no longer finds what it removed; Compact gives the space
+// back.
+func (sw *Sweep) Remove(ctx context.Context, dryRun bool, last func(context.Context) (lacking bool, err error)) (kept, removed Usage, err error) {
+	if err := sw.decide(ctx, dryRun, last); err != nil {
+		return kept, removed, err
 	}
 	if !dryRun {
 		if err := sw.dropMarks(ctx); err != nil {
-			return fmt.Errorf("drop complete marks: %w", err)
+			return kept, removed, fmt.Errorf("drop complete marks: %w", err)
 		}
 	}
-	if err := sw.removeDead(ctx, dryRun); err != nil {
-		return fmt.Errorf("remove dead blocks: %w", err)
+	if kept, removed, err = sw.removeDead(ctx, dryRun); err != nil {
+		return kept, removed, fmt.Errorf("remove dead blocks: %w", err)
 	}
 	if dryRun {
-		return nil
+		return kept, removed, nil
 	}
-	return sw.dropStats(ctx)
+	return kept, removed, sw.dropStats(ctx)
+}
+
+func (sw *Sweep) decide(ctx context.Context, dryRun bool, last func(context.Context) (bool, error)) error {
+	sw.s.gate.Lock()
+	defer sw.s.gate.Unlock()
+	lacking, err := last(ctx)
+	if dryRun {
+		return err
+	}
+	if lacking {
+		if err := sw.s.void(); err != nil {
+			return err
+		}
+	}
+	if err == nil {
+		sw.decided.Store(true)
+	}
+	return err
 }
 
 // sweepBatch is the number of entries decided on in one go, while Put and Has wait.
@@ -231,7 +252,7 @@ func (sw *Sweep) dropMarks(ctx context.Context) error {
 	})
 }
 
-func (sw *Sweep) removeDead(ctx context.Context, dryRun bool) error {
+func (sw *Sweep) removeDead(ctx context.Context, dryRun bool) (kept, removed Usage, _ error) {
 	dead := func(hash string, e entry) bool {
 		c := sw.packs[e.pack]
 		i := c.at(e.off)
@@ -246,27 +267,25 @@ func (sw *Sweep) removeDead(ctx context.Context, dryRun bool) error {
 		return true
 	}
 	err := sw.s.entries(ctx, func(hash string, e entry) error {
+		u := &kept
 		if dryRun && dead(hash, e) {
-			sw.swept.add(e)
-		} else {
-			sw.kept.add(e)
+			u = &removed
 		}
+		u.Blocks++
+		u.Bytes += int64(e.size)
 		return nil
 	})
 	if dryRun || err != nil {
-		return err
+		return kept, removed, err
 	}
-	return sw.batches(ctx, StepSwept, dead, func(b *pebble.Batch, hash string, e entry) {
-		sw.swept.add(e)
-		sw.kept.Blocks--
-		sw.kept.Bytes -= int64(e.size)
+	err = sw.batches(ctx, StepSwept, dead, func(b *pebble.Batch, hash string, e entry) {
+		removed.Blocks++
+		removed.Bytes += int64(e.size)
+		kept.Blocks--
+		kept.Bytes -= int64(e.size)
 		b.Delete(blockKey(hash), nil)
 	})
-}
-
-func (u *Usage) add(e entry) {
-	u.Blocks++
-	u.Bytes += int64(e.size)
+	return kept, removed, err
 }
 
 // batches runs change over the entries that want picks, in durable batches. It looks a second time, with the
@@ -344,9 +363,8 @@ func (sw *Sweep) dropStats(ctx context.Context) error {
 	return nil
 }
 
-// Void makes every complete mark void: to be called when something live was found to lack a block.
-func (sw *Sweep) Void(context.Context) error {
-	s := sw.s
+// void makes every complete mark void.
+func (s *Store) void() error {
 	s.index.mu.Lock()
 	defer s.index.mu.Unlock()
 	epoch, err := s.index.epoch()
@@ -360,12 +378,3 @@ func (sw *Sweep) Void(context.Context) error {
 	}
 	return nil
 }
-
-// Removed counts what Remove took away, or would without dryRun.
-func (sw *Sweep) Removed() (blocks, bytes int64) { return sw.swept.Blocks, sw.swept.Bytes }
-
-// Kept counts what stays.
-func (sw *Sweep) Kept() (blocks, bytes int64) { return sw.kept.Blocks, sw.kept.Bytes }
-
-// Freed is the bytes that Compact gave back to the filesystem.
-func (sw *Sweep) Freed() int64 { return sw.freed }

@@ -65,29 +65,77 @@ func (b *batch) flush() error {
 
 // work restores a batch's entries, unless the run has failed.
 func (r *run) work(b *batch) {
-	for _, t := range b.tasks {
-		if r.ctx.Err() != nil {
-			break
-		}
-		did, err := r.restoreEntry(b.d, t)
-		if err != nil {
-			r.fail(r.at(b.d, t.entry.Name, err))
-			break
-		}
-		r.count(did)
-	}
+	r.fail(r.restoreEntries(b.d, b.tasks))
 	r.fail(r.release(b.d))
 }
 
-func (r *run) restoreEntry(d *dir, t task) (outcome, error) {
+// move is a file that is complete under a temporary name.
+type move struct {
+	from, to string
+}
+
+// restoreEntries restores entries of one directory. New files take the place of old ones together, once their
+// content is on the disk: after a power cut a file that was only renamed may be empty. Syncing the filesystem
+// once for all of them costs less than syncing each.
+func (r *run) restoreEntries(d *dir, tasks []task) error {
+	var moves []move
+	var failed error
+	for _, t := range tasks {
+		if failed = r.ctx.Err(); failed != nil {
+			break
+		}
+		did, temp, err := r.restoreEntry(d, t)
+		if err != nil {
+			failed = r.at(d, t.entry.Name, err)
+			break
+		}
+		if temp == "" {
+			r.count(did)
+		} else {
+			moves = append(moves, move{temp, t.entry.Name})
+		}
+	}
+	if len(moves) > 0 && failed == nil {
+		failed = r.syncContent(d)
+	}
+	for _, m := range moves {
+		if failed != nil {
+			_ = unix.Unlinkat(d.fd, m.from, 0) // the error is the one to tell
+			continue
+		}
+		if err := r.rename(d, m.from, m.to); err != nil {
+			failed = r.at(d, m.to, err)
+			continue
+		}
+		r.count(replaced)
+	}
+	return failed
+}
+
+// syncContent brings to the disk what was written to the filesystem a directory is on.
+func (r *run) syncContent(d *dir) error {
+	err := r.step(StepSync)
+	if err == nil {
+		err = unix.Syncfs(d.fd)
+	}
+	if err != nil {
+		return r.at(d, "", fmt.Errorf("sync its filesystem: %w", err))
+	}
+	return nil
+}
+
+// restoreEntry restores an entry, or a file that is to replace what is there under the temporary name that it
+// returns.
+func (r *run) restoreEntry(d *dir, t task) (did outcome, temp string, _ error) {
 	if t.exists {
 		did, done, err := r.reuse(d, t)
 		if done || err != nil {
-			return did, err
+			return did, "", err
 		}
 	}
 	// A name that did not exist a moment ago is made by itself: no rename, and no temporary name to clean up.
-	name, did := t.entry.Name, made
+	name := t.entry.Name
+	did = made
 	if t.exists {
 		name, did = r.tempName(), replaced
 	}
@@ -97,13 +145,16 @@ func (r *run) restoreEntry(d *dir, t task) (outcome, error) {
 		name, did = r.tempName(), replaced
 		err = r.make(d, name, t.entry)
 	}
-	if err == errRefused {
-		return leftOut, nil
+	switch {
+	case err == errRefused:
+		return leftOut, "", nil
+	case err != nil || name == t.entry.Name:
+		return did, "", err
+	case t.entry.Type == meta.File:
+		return did, name, nil
+	default:
+		return did, "", r.rename(d, name, t.entry.Name)
 	}
-	if err != nil || name == t.entry.Name {
-		return did, err
-	}
-	return did, r.rename(d, name, t.entry.Name)
 }
 
 // make makes an entry under a name that does not exist.

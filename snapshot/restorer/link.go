@@ -114,12 +114,18 @@ func parent(p string) string {
 
 // finishLinks makes the further names of all groups, and completes the directories that waited for them.
 func (r *run) finishLinks() error {
+	if len(r.links.todo) > 0 {
+		// What a link replaces must not be gone before the content it leads to is on the disk.
+		if err := r.sync(); err != nil {
+			return err
+		}
+	}
 	for _, l := range r.links.todo {
 		if err := r.ctx.Err(); err != nil {
 			return err
 		}
 		if err := r.finishLink(l); err != nil {
-			return r.at(l.dir, l.entry.Name, err)
+			return err
 		}
 	}
 	for _, d := range r.parked {
@@ -133,55 +139,61 @@ func (r *run) finishLinks() error {
 func (r *run) finishLink(l link) error {
 	fd, err := r.reopen(l.dir.path)
 	if err != nil {
-		return err
+		return r.at(l.dir, l.entry.Name, err)
 	}
 	defer unix.Close(fd)
-	from, err := r.reopen(parent(l.group.first))
-	if err != nil {
-		return err
-	}
-	defer unix.Close(from)
 	d := *l.dir // the directory itself is closed
 	d.fd = fd
 	t := task{entry: l.entry, exists: true}
-	first, err := fstatat(from, path.Base(l.group.first))
-	if err == unix.ENOENT { // it was left out
+	alone, err := r.link(&d, &t, l.group)
+	if err != nil {
+		return r.at(l.dir, l.entry.Name, err)
+	}
+	if alone {
 		return r.finishAlone(&d, t)
 	}
+	return nil
+}
+
+// link makes an entry a name of its group's file. It is alone if that cannot be.
+func (r *run) link(d *dir, t *task, g *group) (alone bool, _ error) {
+	from, err := r.reopen(parent(g.first))
 	if err != nil {
-		return err
+		return false, err
 	}
-	st, err := fstatat(fd, l.entry.Name)
+	defer unix.Close(from)
+	first, err := fstatat(from, path.Base(g.first))
+	if err == unix.ENOENT { // it was left out
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	st, err := fstatat(d.fd, t.entry.Name)
 	switch {
 	case err == nil && st.Ino == first.Ino && st.Dev == first.Dev:
 		r.count(unchanged)
-		return nil
+		return false, nil
 	case err == unix.ENOENT:
 		t.exists = false
 	case err != nil:
-		return err
+		return false, err
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
-		if err := r.clearDir(&d, l.entry.Name); err != nil {
-			return err
+		if err := r.clearDir(d, t.entry.Name); err != nil {
+			return false, err
 		}
 		t.exists = false
 	}
-	err = r.makeLink(&d, from, path.Base(l.group.first), t)
+	err = r.makeLink(d, from, path.Base(g.first), *t)
 	if refused(err) || err == unix.EMLINK || err == unix.EXDEV {
-		r.tally.omit(OmitHardlink, false, tree.Join(d.path, l.entry.Name))
-		return r.finishAlone(&d, t)
+		r.tally.omit(OmitHardlink, false, tree.Join(d.path, t.entry.Name))
+		return true, nil
 	}
-	return err
+	return false, err
 }
 
 // finishAlone restores an entry as a file of its own.
-func (r *run) finishAlone(d *dir, t task) error {
-	did, err := r.restoreEntry(d, t)
-	if err == nil {
-		r.count(did)
-	}
-	return err
-}
+func (r *run) finishAlone(d *dir, t task) error { return r.restoreEntries(d, []task{t}) }
 
 func (r *run) makeLink(d *dir, from int, first string, t task) error {
 	if err := r.step(StepLink); err != nil {

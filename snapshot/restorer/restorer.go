@@ -8,9 +8,10 @@
 // Nothing is written outside the target, whatever the snapshot says and whatever is planted in the target
 // before or meanwhile: directories are opened one component at a time, symlinks are never followed, and a
 // file is made under a name that did not exist or replaced by a rename. A file under its own name has its
-// old content or all of its new one, except where it is being made for the first time; if that fails it is
-// unlinked, and if the process is killed the next restore finds that it differs. Once Restore returns
-// without an error everything is on disk.
+// old content or all of its new one, after a power cut too: what replaces a file is on disk before the rename.
+// Only a file that is being made for the first time may be there in part; if that fails it is unlinked, and if
+// the process is killed the next restore finds that it differs. Once Restore returns without an error everything
+// is on disk.
 package restorer
 
 import (

@@ -8,7 +8,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -231,7 +233,7 @@ func TestOnlyWhatDiffersIsRepaired(t *testing.T) {
 		"a link is a copy":  {at(func(p string) error { return errors.Join(os.Remove(p), os.WriteFile(p, []byte("linked"), 0o600)) }, "a-second"), want{0, 3, 3}},
 		"files are one": {at(func(p string) error {
 			return errors.Join(os.Remove(p), os.Link(filepath.Join(filepath.Dir(p), "zeros"), p))
-		}, "empty"), want{0, 1, 1}},
+		}, "empty"), want{0, 2, 1}},
 		"an interrupted run": {at(write("half"), restorer.TempPrefix+"77-1"), want{0, 0, 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -296,6 +298,30 @@ func TestAnOldFileIsWholeUntilTheNewOneIs(t *testing.T) {
 		t.Errorf("who has the old file open reads %q", old[:n])
 	}
 	equal(t, s, "", dst)
+}
+
+func TestContentIsOnTheDiskBeforeItReplacesOther(t *testing.T) {
+	newer, older := map[string]tt.Node{}, map[string]tt.Node{}
+	for i := range 10 {
+		newer[fmt.Sprint(i)], older[fmt.Sprint(i)] = tt.File(fmt.Sprint("new", i)), tt.File("old")
+	}
+	dst := tempDir(t)
+	restore(t, open(t, tt.NewMemory(), tt.Dir(older)), "", dst, options{})
+	var mu sync.Mutex
+	var steps []string
+	restore(t, open(t, tt.NewMemory(), tt.Dir(newer)), "", dst, options{Step: func(label string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if label == restorer.StepWrite || label == restorer.StepRename || label == restorer.StepSync {
+			steps = append(steps, label)
+		}
+		return nil
+	}})
+	want := slices.Concat(slices.Repeat([]string{restorer.StepWrite}, 10), []string{restorer.StepSync},
+		slices.Repeat([]string{restorer.StepRename}, 10), []string{restorer.StepSync})
+	if d := cmp.Diff(want, steps); d != "" {
+		t.Error(d)
+	}
 }
 
 func TestWhatTheSnapshotDoesNotHaveGoesOnlyWhenAsked(t *testing.T) {

@@ -15,9 +15,8 @@ import (
 
 // Memory is a Blocks in memory. It must be made by NewMemory.
 type Memory struct {
-	mu    sync.RWMutex
-	data  map[string][]byte // by multihash
-	syncs int
+	mu   sync.RWMutex
+	data map[string][]byte // by multihash
 }
 
 var _ snapshot.Blocks = (*Memory)(nil)
@@ -74,33 +73,14 @@ func (m *Memory) Put(ctx context.Context, bs ...blocks.Block) error {
 	return nil
 }
 
-// Sync counts; see Syncs.
-func (m *Memory) Sync(ctx context.Context) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.syncs++
-	return ctx.Err()
-}
-
-// Syncs is how often Sync was called.
-func (m *Memory) Syncs() int {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	return m.syncs
-}
+// Sync has nothing to do.
+func (m *Memory) Sync(ctx context.Context) error { return ctx.Err() }
 
 // Len is the number of blocks.
 func (m *Memory) Len() int {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return len(m.data)
-}
-
-// Damage changes the bytes stored for a block, so that Get finds them wrong.
-func (m *Memory) Damage(c cid.Cid) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.data[string(c.Hash())] = []byte("damaged")
 }
 
 // Delete takes a block away.

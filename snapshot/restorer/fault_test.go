@@ -9,11 +9,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
-	"time"
 
 	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/restorer"
@@ -28,7 +29,7 @@ func TestMain(m *testing.M) {
 	case "":
 		os.Exit(m.Run())
 	case "restore":
-		restoreForever(os.Args[1])
+		restoreUntilKilled(os.Args[1], os.Args[2])
 	case "tests":
 		os.Exit(m.Run())
 	}
@@ -173,18 +174,28 @@ func TestAMissingBlockNamesFileAndCIDAndLeavesNothingHalfWritten(t *testing.T) {
 	}
 }
 
-// restoreForever runs in a process of its own until it is killed.
-func restoreForever(dst string) {
+// restoreUntilKilled restores one snapshot and another, until it kills itself in the middle of a step.
+func restoreUntilKilled(dst, step string) {
+	last, err := strconv.Atoi(step)
+	if err != nil {
+		panic(err)
+	}
 	t := &testing.T{}
 	s := open(t, tt.NewMemory(), unprivileged(), hardlinks...)
 	newer := open(t, tt.NewMemory(), tt.Dir(map[string]tt.Node{"script": tt.File("other"), "large": tt.File(noise(4, 200_000))}))
+	var steps atomic.Int64
+	kill := func(string) error {
+		if steps.Add(1) == int64(last) {
+			return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		}
+		return nil
+	}
 	for {
 		for _, s := range []*tree.Snapshot{s, newer} {
-			if _, err := restorer.Restore(ctx, s, "", dst, options{Delete: true}); err != nil {
+			if _, err := restorer.Restore(ctx, s, "", dst, options{Delete: true, Step: kill}); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				os.Exit(1)
 			}
-			fmt.Println("restored")
 		}
 	}
 }
@@ -192,26 +203,13 @@ func restoreForever(dst string) {
 func TestAfterAKillTheNextRunCompletes(t *testing.T) {
 	s := open(t, tt.NewMemory(), unprivileged(), hardlinks...)
 	dst := filepath.Join(tempDir(t), "dst")
-	for round := range 15 {
-		child := exec.Command(os.Args[0], dst)
+	for step := 1; step < 250; step += 17 {
+		child := exec.Command(os.Args[0], dst, strconv.Itoa(step))
 		child.Env = append(os.Environ(), "RESTORER_TEST_CHILD=restore")
-		var stderr strings.Builder
-		child.Stderr = &stderr
-		out, err := child.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
+		out, err := child.CombinedOutput()
+		if status, ok := child.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() || status.Signal() != syscall.SIGKILL {
+			t.Fatalf("the child was not killed at step %d: %v\n%s", step, err, out)
 		}
-		if err := child.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := out.Read(make([]byte, 1)); err != nil {
-			t.Fatalf("the child ended: %v %s", err, stderr.String())
-		}
-		time.Sleep(time.Duration(round) * 1500 * time.Microsecond) // anywhere in a restore
-		if err := child.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		_ = child.Wait() // it was killed
 		restore(t, s, "", dst, options{Delete: true})
 		equal(t, s, "", dst)
 	}

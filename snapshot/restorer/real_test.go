@@ -161,8 +161,8 @@ func TestRealASnapshotOfAnotherHostIsRestoredWithoutWhatCouldDoHarm(t *testing.T
 	equal(t, s, "", dst)
 }
 
-// asNobody runs this test binary with other arguments as a user without rights.
-func asNobody(t *testing.T, env string, args ...string) {
+// asNobody runs tests of this binary as a user without rights: those whose names match, among which are some.
+func asNobody(t *testing.T, tests string, among ...string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "restorer-nobody-")
 	if err != nil {
@@ -177,30 +177,37 @@ func asNobody(t *testing.T, env string, args ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	child := exec.Command(exe, args...)
+	child := exec.Command(exe, "-test.v", "-test.run", "^"+tests+"$")
 	child.Dir = dir + "/tmp"
-	child.Env = append(os.Environ(), "RESTORER_TEST_CHILD="+env, "TMPDIR="+dir+"/tmp", "HOME="+dir)
+	child.Env = append(os.Environ(), "RESTORER_TEST_CHILD=tests", "TMPDIR="+dir+"/tmp", "HOME="+dir)
 	child.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	out, err := child.CombinedOutput()
-	if err != nil || !bytes.Contains(out, []byte("PASS")) {
-		t.Errorf("%v\n%s", err, out)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if len(among) == 0 {
+		among = []string{tests}
+	}
+	for _, name := range among {
+		if !bytes.Contains(out, []byte("--- PASS: "+name+" ")) {
+			t.Errorf("%s was not run:\n%s", name, out)
+		}
 	}
 }
 
 func TestRealTheTestsPassWithoutRights(t *testing.T) {
 	needRoot(t)
-	asNobody(t, "tests", "-test.run", "^Test[^R]")
+	asNobody(t, "Test[^R].*", "TestEveryKindOfFileAndAttributeComesBack", "TestAfterAKillTheNextRunCompletes")
 }
 
 func TestRealWithoutRightsWhatMayBeIsRestoredAndTheRestIsTold(t *testing.T) {
-	needRoot(t)
-	asNobody(t, "tests", "-test.run", "^TestRNobody$")
-}
-
-// TestRNobody is run by the test above; as root there is nothing that may not be.
-func TestRNobody(t *testing.T) {
-	if os.Geteuid() == 0 {
+	if os.Getenv("RESTORER_TEST_CHILD") == "" {
+		needRoot(t)
+		asNobody(t, t.Name())
 		return
+	}
+	if os.Geteuid() != nobody {
+		t.Fatalf("run as user %d", os.Geteuid())
 	}
 	s := openAs(t, changed(privileged().Owned(nobody, nobody)))
 	dst := tempDir(t)

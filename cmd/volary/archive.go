@@ -165,7 +165,7 @@ func importArchive(c *cli.Context) error {
 		// A root that cannot be opened is kept all the same: it may be part of something larger.
 		t, err := tree.Open(c.Context, s, root)
 		isCommit := err == nil && t.Commit != nil
-		if err := keepImported(c.Context, host.Host, root, c.Args().First()); err != nil {
+		if err := keepImported(c.Context, host.In(s), root, c.Args().First()); err != nil {
 			return err
 		}
 		if err := out.line(importJSON{root.String(), isCommit, res.Blocks, res.Bytes}, "%s", root); err != nil {

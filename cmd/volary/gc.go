@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/volume/api"
 )
 
 func gcCommand() *cli.Command {
@@ -43,13 +44,31 @@ func collect(c *cli.Context) error {
 		for _, m := range res.Missing {
 			fmt.Fprintf(w, "missing %s\n", m)
 		}
-	})
-	if err == nil && len(res.Missing) > 0 {
-		nothing := ""
-		if res.Withheld {
-			nothing = ", and nothing was removed, since they may link to what is needed"
+		for _, d := range res.Damaged {
+			fmt.Fprintf(w, "damaged %s\n", d)
 		}
-		err = fmt.Errorf("%d blocks that kept snapshots need are missing or damaged%s: %w\n`volary verify REF` says which files of a snapshot are affected; mend or remove it", len(res.Missing), nothing, snapshot.ErrNotFound)
+	})
+	if err != nil {
+		return err
 	}
-	return err
+	return lacking(res)
+}
+
+// lacking is the error for blocks that kept snapshots need and the store does not have as they should be.
+func lacking(res api.Collected) error {
+	n, kind := len(res.Missing)+len(res.Damaged), snapshot.ErrNotFound
+	if n == 0 {
+		return nil
+	}
+	if len(res.Damaged) > 0 {
+		kind = snapshot.ErrDamaged
+	}
+	nothing := ""
+	if res.Withheld {
+		nothing = ", and nothing was removed, since they may link to what is needed"
+	}
+	return hinted{
+		fmt.Errorf("%d blocks that kept snapshots need are missing or damaged%s: %w", n, nothing, kind),
+		"`volary verify REF` says which files of a snapshot are affected; mend or remove it",
+	}
 }

@@ -148,7 +148,7 @@ func makeSnapshot(c *cli.Context) error {
 		return err
 	}
 	if tag := c.String("tag"); tag != "" {
-		if err := host.Tags.Tag(c.Context, tag, root); err != nil {
+		if err := host.In(s).Tags.Tag(c.Context, tag, root); err != nil {
 			return err
 		}
 	}
@@ -184,11 +184,12 @@ func finishCommit(c *cli.Context, host *openedHost, s api.Session, commit *snaps
 	if err := s.Sync(ctx); err != nil {
 		return cid.Undef, err
 	}
-	if err := host.Origins.MarkOwn(ctx, blk.Cid()); err != nil {
+	in := host.In(s)
+	if err := in.Origins.MarkOwn(ctx, blk.Cid()); err != nil {
 		return cid.Undef, err
 	}
 	pin := pinset.Pin{Root: blk.Cid(), Meta: map[string]string{metaSource: dir}}
-	return blk.Cid(), host.Pins.Add(ctx, pin)
+	return blk.Cid(), in.Pins.Add(ctx, pin)
 }
 
 // expectedBytes is what the bar takes for the total before the directory is known: the parent's.

@@ -118,7 +118,7 @@ func tagWhole(ctx context.Context, host *api.Host, name string, root cid.Cid) er
 			return err
 		}
 	}
-	return host.Tags.Tag(ctx, name, root)
+	return host.In(s).Tags.Tag(ctx, name, root)
 }
 
 func listTags(c *cli.Context, host *api.Host) error {

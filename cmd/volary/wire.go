@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"slices"
 	"syscall"
 	"time"
 
@@ -175,7 +174,7 @@ func (u upkeep) Collect(ctx context.Context, dryRun bool) (api.Collected, error)
 	r, err := u.pins.Collect(ctx, local.CollectOptions{DryRun: dryRun})
 	return api.Collected{
 		RemovedBlocks: uint64(r.RemovedBlocks), RemovedBytes: uint64(r.RemovedBytes), FreedBytes: uint64(r.FreedBytes),
-		KeptBlocks: uint64(r.KeptBlocks), KeptBytes: uint64(r.KeptBytes), Missing: slices.Concat(r.Missing, r.Damaged), Withheld: r.Withheld,
+		KeptBlocks: uint64(r.KeptBlocks), KeptBytes: uint64(r.KeptBytes), Missing: r.Missing, Damaged: r.Damaged, Withheld: r.Withheld,
 	}, err
 }
 

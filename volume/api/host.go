@@ -81,7 +81,8 @@ type Collected struct {
 	FreedBytes    uint64    `json:"freed_bytes"` // of disk space given back
 	KeptBlocks    uint64    `json:"kept_blocks"`
 	KeptBytes     uint64    `json:"kept_bytes"`
-	Missing       []cid.Cid `json:"missing,omitempty"` // blocks that pins need and the store lacks, or has damaged
+	Missing       []cid.Cid `json:"missing,omitempty"` // blocks that pins need and the store lacks
+	Damaged       []cid.Cid `json:"damaged,omitempty"` // those it has, but not with their bytes
 	// Withheld says that nothing was removed, because it is not known what a missing block links to.
 	Withheld bool `json:"withheld,omitempty"`
 }

@@ -64,7 +64,7 @@ echo "$second"
 say "5. Diff the two snapshots"
 differ "$volary" diff "$first" "$second"
 
-say "6. Snapshot the source again: nothing changed, nothing is read"
+say "6. Snapshot the source again: nothing changed, nothing is read (the CID is new because the commit has a time; the tree is the same)"
 again=$(timed "$volary" snapshot "$source")
 echo "$again"
 

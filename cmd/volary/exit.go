@@ -81,11 +81,21 @@ func report(stderr io.Writer, err error) int {
 	if hint == "" {
 		hint = hintFor(code, err)
 	}
-	fmt.Fprintln(stderr, "volary: "+text)
+	fmt.Fprintln(stderr, "volary: "+abbreviate(text))
 	for line := range strings.Lines(hint) {
 		fmt.Fprintln(stderr, "  "+strings.TrimRight(line, "\n"))
 	}
 	return code
+}
+
+// maxLine is how many bytes of an error are printed: a path can have thousands.
+const maxLine = 600
+
+func abbreviate(text string) string {
+	if len(text) <= maxLine {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxLine/2], "") + " … " + strings.ToValidUTF8(text[len(text)-maxLine/2:], "")
 }
 
 // exitCode is the one place where errors become exit codes.
@@ -133,6 +143,8 @@ func hintFor(code int, err error) string {
 	switch {
 	case code == exitNoSpace:
 		return "nothing that was stored is lost; make room and run the command again (`volary gc` frees what no snapshot needs)"
+	case errors.Is(err, store.ErrCorrupt):
+		return "restore that file from a copy of the state directory, or move the directory away and begin anew"
 	case code == exitNewer:
 		return "use a newer volary with this state"
 	case errors.Is(err, snapshot.ErrDamaged):

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/snapshot/meta"
+	"github.com/volary/volary/snapshot/tree"
 )
 
 const (
@@ -203,9 +204,15 @@ func (d *dir) openedOne() {
 	}
 }
 
+// errTooDeep is for what could be stored, but neither walked nor restored.
+var errTooDeep = fmt.Errorf("deeper than %d directories\nleave it out with --exclude, or move it up", tree.DefaultMaxDepth)
+
 // openSubdir opens an entry as a directory. What turns out not to be one any more is read as what it is.
 func (w *worker) openSubdir(parent *dir, index int) error {
 	e := &parent.entries[index]
+	if parent.depth+1 >= tree.DefaultMaxDepth {
+		return parent.fault("enter", e.name, errTooDeep)
+	}
 	at, err := parent.acquire()
 	if err != nil {
 		return err

@@ -72,7 +72,17 @@ func (r *run) writeContent(fd int, e tree.Entry) error {
 			return fmt.Errorf("file of %d bytes: %w", e.Size, err)
 		}
 	}
-	w := writer{r: r, fd: fd, sparse: e.Sparse}
+	w := writer{r: r, fd: fd, sparse: e.Sparse, direct: -1}
+	if e.Size >= directFrom && !e.Sparse {
+		if w.direct = openDirect(fd); w.direct >= 0 {
+			defer unix.Close(w.direct)
+			// In one piece, and refused now if there is no room. Not every filesystem can.
+			err := retry(func() error { return unix.Fallocate(fd, 0, 0, int64(e.Size)) })
+			if err != nil && err != unix.EOPNOTSUPP && err != unix.ENOSYS {
+				return fmt.Errorf("file of %d bytes: %w", e.Size, err)
+			}
+		}
+	}
 	p := parts{r: r, do: w.write}
 	return p.run(e)
 }
@@ -86,6 +96,7 @@ func (r *run) wrote(n int) {
 type writer struct {
 	r      *run
 	fd     int
+	direct int // the same file, past the page cache; -1 if it is not written like that
 	sparse bool
 	dirty  atomic.Uint64 // bytes written since the last writeback
 }
@@ -102,7 +113,7 @@ func (w *writer) write(c unixfs.Chunk) error {
 }
 
 func (w *writer) startWriteback(n uint64) {
-	if w.dirty.Add(n) >= writeback {
+	if w.direct < 0 && w.dirty.Add(n) >= writeback {
 		w.dirty.Store(0)
 		// Only a hint: the sync at the end reports what goes wrong.
 		_ = unix.SyncFileRange(w.fd, 0, 0, unix.SYNC_FILE_RANGE_WRITE)
@@ -113,7 +124,7 @@ func (w *writer) startWriteback(n uint64) {
 // run goes on in the next chunk: what is not written is zero.
 func (w *writer) put(data []byte, offset int64) error {
 	if !w.sparse {
-		return pwrite(w.fd, data, offset)
+		return w.pwrite(data, offset)
 	}
 	start := 0
 	for at := 0; at < len(data); {

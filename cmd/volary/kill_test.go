@@ -121,7 +121,7 @@ func (k *killer) snapshot(kill bool) {
 }
 
 func (k *killer) gc(kill bool) {
-	if len(k.printed) > 3 {
+	for len(k.printed) > 5 {
 		// Removed from the list first: once rm has begun, the snapshot is not promised any more.
 		i := k.rng.IntN(len(k.printed) - 1)
 		cid := k.printed[i]

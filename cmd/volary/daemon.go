@@ -1,14 +1,12 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/user"
 	"strconv"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -36,7 +34,10 @@ func runDaemon(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	host, err := openForDaemon(c.Context, h)
+	host, err := whileLocked(c.Context, func() (*api.Host, error) { return openStore(h, true) })
+	if errors.Is(err, store.ErrLocked) {
+		return hinted{err, "perhaps by another daemon: see `volary status`"}
+	}
 	if err != nil {
 		return err
 	}
@@ -55,19 +56,6 @@ func runDaemon(c *cli.Context) error {
 		return err
 	}
 	return host.Close()
-}
-
-// openForDaemon opens the state once the verbs that hold it are done, if that is soon.
-func openForDaemon(ctx context.Context, h *home) (*api.Host, error) {
-	for deadline := time.Now().Add(lockWait); ; {
-		host, err := openStore(h, true)
-		switch {
-		case !errors.Is(err, store.ErrLocked):
-			return host, err
-		case time.Now().After(deadline) || !pause(ctx):
-			return nil, hinted{err, "perhaps by another daemon: see `volary status`"}
-		}
-	}
 }
 
 // socketGroup is the number of a group; -1 without a name, for the daemon's own.

@@ -44,24 +44,25 @@ func openHost(c *cli.Context, a access) (*openedHost, error) {
 	if err != nil {
 		return nil, err
 	}
-	for deadline := time.Now().Add(lockWait); ; {
-		host, err := dialOrOpen(c.Context, h, a)
-		if err == nil {
-			return &openedHost{host, h}, nil
-		}
-		if !errors.Is(err, store.ErrLocked) || time.Now().After(deadline) || !pause(c.Context) {
-			return nil, err
-		}
+	host, err := whileLocked(c.Context, func() (*api.Host, error) { return dialOrOpen(c.Context, h, a) })
+	if err != nil {
+		return nil, err
 	}
+	return &openedHost{host, h}, nil
 }
 
-// pause waits a little before another attempt, and tells whether there is to be one.
-func pause(ctx context.Context) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(20 * time.Millisecond):
-		return true
+// whileLocked calls open again, for up to lockWait, as long as another process holds the state.
+func whileLocked(ctx context.Context, open func() (*api.Host, error)) (*api.Host, error) {
+	for deadline := time.Now().Add(lockWait); ; {
+		host, err := open()
+		if !errors.Is(err, store.ErrLocked) || time.Now().After(deadline) {
+			return host, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
 }
 

@@ -61,16 +61,10 @@ func (s *Snapshot) find(ctx context.Context, dir Entry, name string) (Entry, boo
 		return Entry{}, false, err
 	}
 	child, found, err := unixfs.Find(ctx, s.blocks, dir.CID, name)
-	if err != nil {
+	if err != nil || !found && (!described || row.Type.InTree()) {
 		return Entry{}, false, err
 	}
-	if !found {
-		return fromRow(row), described && !row.Type.InTree(), nil
-	}
-	e, err := s.fromChild(ctx, child)
-	if described {
-		e.describe(row.Attr)
-	}
+	e, err := s.Resolve(ctx, Stored{Name: name, Child: child, Row: row, HasRow: described})
 	return e, true, err
 }
 
@@ -85,49 +79,11 @@ func (s *Snapshot) Entries(ctx context.Context, dir Entry) iter.Seq2[Entry, erro
 
 // entries calls emit for each entry until it returns false.
 func (s *Snapshot) entries(ctx context.Context, dir Entry, emit func(Entry) bool) error {
-	if !dir.IsDir() {
-		return fmt.Errorf("%s is not a directory: %w", dir.Type, snapshot.ErrFormat)
-	}
-	children, err := unixfs.List(ctx, s.blocks, dir.CID)
-	if err != nil {
-		return err
-	}
-	for row, err := range meta.Rows(ctx, s.blocks, dir.Entries) {
-		if err != nil {
-			return err
-		}
-		inTree := false
-		for ; len(children) > 0 && children[0].Name <= row.Name; children = children[1:] {
-			e, err := s.fromChild(ctx, children[0])
-			if err != nil {
-				return err
-			}
-			if e.Name == row.Name {
-				inTree = true
-				e.describe(row.Attr)
-			}
-			if !emit(e) {
-				return nil
-			}
-		}
-		if !inTree && !row.Type.InTree() && !emit(fromRow(row)) {
-			return nil
-		}
-	}
-	for _, c := range children {
-		e, err := s.fromChild(ctx, c)
-		if err != nil {
-			return err
-		}
-		if !emit(e) {
-			return nil
-		}
-	}
-	return nil
+	return s.stored(ctx, dir, func(st Stored) (bool, error) {
+		e, err := s.Resolve(ctx, st)
+		return err == nil && emit(e), err
+	})
 }
-
-// fromRow is an entry that only the sidecar holds.
-func fromRow(row meta.Row) Entry { return Entry{Name: row.Name, Attr: row.Attr, HasMeta: true} }
 
 // describe gives an entry of the tree the attributes of its row. A row of another type than the tree's
 // describes something that is not there.

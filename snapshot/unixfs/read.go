@@ -66,7 +66,10 @@ func Find(ctx context.Context, b meta.Getter, dir cid.Cid, name string) (Child, 
 	if err != nil {
 		return Child{}, false, fmt.Errorf("find %q in directory %s: %w", name, dir, err)
 	}
-	return c, found, nil
+	if !found {
+		return Child{}, false, nil
+	}
+	return c, true, nil
 }
 
 func compareName(c Child, name string) int { return strings.Compare(c.Name, name) }

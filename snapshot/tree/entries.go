@@ -56,11 +56,11 @@ func cleanPath(path string) (string, error) {
 
 // find looks up one name, without reading the rest of a large directory.
 func (s *Snapshot) find(ctx context.Context, dir Entry, name string) (Entry, bool, error) {
-	row, described, err := meta.Find(ctx, s.blocks, dir.Entries, name)
+	row, described, err := meta.Find(ctx, s.nodes, dir.Entries, name)
 	if err != nil {
 		return Entry{}, false, err
 	}
-	child, found, err := unixfs.Find(ctx, s.blocks, dir.CID, name)
+	child, found, err := unixfs.Find(ctx, s.nodes, dir.CID, name)
 	if err != nil || !found && (!described || row.Type.InTree()) {
 		return Entry{}, false, err
 	}
@@ -79,10 +79,35 @@ func (s *Snapshot) Entries(ctx context.Context, dir Entry) iter.Seq2[Entry, erro
 
 // entries calls emit for each entry until it returns false.
 func (s *Snapshot) entries(ctx context.Context, dir Entry, emit func(Entry) bool) error {
-	return s.stored(ctx, dir, func(st Stored) (bool, error) {
-		e, err := s.Resolve(ctx, st)
-		return err == nil && emit(e), err
+	var next []Stored // looked at together, so that their nodes can be fetched together
+	more := true
+	resolve := func() error {
+		batch := next
+		next = next[:0]
+		s.nodes.fetchBelow(ctx, batch)
+		for _, st := range batch {
+			e, err := s.Resolve(ctx, st)
+			if err != nil {
+				return err
+			}
+			if more = emit(e); !more {
+				return nil
+			}
+		}
+		return nil
+	}
+	err := s.stored(ctx, dir, func(st Stored) (bool, error) {
+		if next = append(next, st); len(next) < s.nodes.window() {
+			return true, nil
+		}
+		err := resolve()
+		return more, err
 	})
+	// What comes before an error is there.
+	if restErr := resolve(); restErr != nil || !more {
+		return restErr
+	}
+	return err
 }
 
 // describe gives an entry of the tree the attributes of its row. A row of another type than the tree's
@@ -97,12 +122,14 @@ func (e *Entry) describe(a meta.Attr) {
 // is not read.
 func (s *Snapshot) fromChild(ctx context.Context, c unixfs.Child) (Entry, error) {
 	if c.CID.Prefix().Codec != cid.Raw {
-		return s.stat(ctx, c.Name, c.CID)
+		e, err := s.stat(ctx, c.Name, c.CID)
+		e.Tsize = c.Tsize
+		return e, err
 	}
 	if c.Tsize > snapshot.MaxBlockSize {
 		return Entry{}, fmt.Errorf("file %q of one block says it has %d bytes: %w", c.Name, c.Tsize, snapshot.ErrFormat)
 	}
-	return Entry{Name: c.Name, Attr: meta.Attr{Type: meta.File, Mode: DefaultFileMode}, CID: c.CID, Size: c.Tsize}, nil
+	return Entry{Name: c.Name, Attr: meta.Attr{Type: meta.File, Mode: DefaultFileMode}, CID: c.CID, Size: c.Tsize, Tsize: c.Tsize}, nil
 }
 
 // stat reads the root block of an entry of the tree.
@@ -110,7 +137,7 @@ func (s *Snapshot) stat(ctx context.Context, name string, c cid.Cid) (Entry, err
 	if codec := c.Prefix().Codec; codec != cid.Raw && codec != cid.DagProtobuf {
 		return Entry{}, fmt.Errorf("entry %q is %s, of codec %#x: %w", name, c, codec, snapshot.ErrFormat)
 	}
-	blk, err := s.blocks.Get(ctx, c)
+	blk, err := s.nodes.Get(ctx, c)
 	if err != nil {
 		return Entry{}, fmt.Errorf("entry %q: %w", name, err)
 	}

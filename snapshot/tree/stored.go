@@ -47,11 +47,12 @@ func (s *Snapshot) stored(ctx context.Context, dir Entry, emit func(Stored) (boo
 	if !dir.IsDir() {
 		return fmt.Errorf("%s is not a directory: %w", dir.Type, snapshot.ErrFormat)
 	}
-	children, err := unixfs.List(ctx, s.blocks, dir.CID)
+	s.nodes.fetch(ctx, dir.CID, dir.Entries)
+	children, err := unixfs.List(ctx, s.nodes, dir.CID)
 	if err != nil {
 		return err
 	}
-	for row, err := range meta.Rows(ctx, s.blocks, dir.Entries) {
+	for row, err := range meta.Rows(ctx, s.nodes, dir.Entries) {
 		if err != nil {
 			return err
 		}

@@ -41,6 +41,7 @@ type Entry struct {
 	// Size is the content of a file in bytes. For a file of one raw block it is what the directory says, at
 	// most [snapshot.MaxBlockSize] and not checked until the file is read.
 	Size    uint64
+	Tsize   uint64 // bytes of all blocks of the tree's node, as the directory says; informative
 	Target  string // of a symlink
 	HasMeta bool   // the sidecar describes this entry
 }
@@ -54,6 +55,7 @@ type Snapshot struct {
 	Commit *snapshot.Commit // nil for a foreign DAG
 
 	blocks    snapshot.Blocks
+	nodes     *nodes // blocks, to read directories from
 	root      Entry
 	hardlinks cid.Cid
 }
@@ -61,7 +63,7 @@ type Snapshot struct {
 // Open reads a snapshot's root. It is an error that wraps [snapshot.ErrFormat] if c is neither a commit whose
 // tree and sidecar can be read nor a UnixFS directory, file or symlink.
 func Open(ctx context.Context, b snapshot.Blocks, c cid.Cid) (*Snapshot, error) {
-	s := &Snapshot{CID: c, blocks: b}
+	s := &Snapshot{CID: c, blocks: b, nodes: newNodes(b)}
 	if err := s.open(ctx); err != nil {
 		return nil, fmt.Errorf("open snapshot %s: %w", c, err)
 	}
@@ -131,7 +133,7 @@ func (s *Snapshot) Xattrs(ctx context.Context, e Entry) ([]meta.Xattr, error) {
 // Chunks yields the parts of a file's content in order; see [unixfs.Chunks]. Whoever gets the block of a
 // chunk without data checks that it has the chunk's size.
 func (s *Snapshot) Chunks(ctx context.Context, file Entry) iter.Seq2[unixfs.Chunk, error] {
-	return unixfs.Chunks(ctx, s.blocks, file.CID)
+	return unixfs.Chunks(ctx, s.nodes, file.CID)
 }
 
 // HardlinksCID is the node of the hardlink table; undefined if there are no hardlinks.

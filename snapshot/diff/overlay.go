@@ -22,14 +22,23 @@ type Overlay struct {
 
 	mu      sync.RWMutex
 	kept    map[cid.Cid]blocks.Block
-	dropped map[cid.Cid]struct{}
+	dropped map[mark]struct{}
+}
+
+// mark is what is remembered of a raw block, of which there may be millions: the end of its hash.
+type mark [16]byte
+
+func markOf(c cid.Cid) (m mark) {
+	name := c.KeyString()
+	copy(m[:], name[max(len(name)-len(m), 0):])
+	return m
 }
 
 var _ snapshot.Blocks = (*Overlay)(nil)
 
 // NewOverlay returns an overlay over a store, which is only read.
 func NewOverlay(base snapshot.Blocks) *Overlay {
-	return &Overlay{base: base, kept: map[cid.Cid]blocks.Block{}, dropped: map[cid.Cid]struct{}{}}
+	return &Overlay{base: base, kept: map[cid.Cid]blocks.Block{}, dropped: map[mark]struct{}{}}
 }
 
 // Get implements [snapshot.Blocks].
@@ -53,8 +62,8 @@ func (o *Overlay) Has(ctx context.Context, cs ...cid.Cid) ([]bool, error) {
 	defer o.mu.RUnlock()
 	for i, c := range cs {
 		_, kept := o.kept[c]
-		_, dropped := o.dropped[c]
-		has[i] = has[i] || kept || dropped
+		_, dropped := o.dropped[markOf(c)]
+		has[i] = has[i] || kept || dropped && c.Prefix().Codec == cid.Raw
 	}
 	return has, nil
 }
@@ -69,7 +78,7 @@ func (o *Overlay) Put(ctx context.Context, bs ...blocks.Block) error {
 	for _, b := range bs {
 		c := b.Cid()
 		if c.Prefix().Codec == cid.Raw {
-			o.dropped[c] = struct{}{}
+			o.dropped[markOf(c)] = struct{}{}
 			continue
 		}
 		if _, kept := o.kept[c]; kept {

@@ -36,11 +36,13 @@ var mayImport = map[string][]string{
 	"snapshot/importer":      {"snapshot", "snapshot/holes", "snapshot/meta", "snapshot/tree", "snapshot/unixfs"},
 	"snapshot/restorer":      {"snapshot", "snapshot/holes", "snapshot/meta", "snapshot/tree", "snapshot/unixfs"},
 	"snapshot/diff":          {"snapshot", "snapshot/meta", "snapshot/tree", "snapshot/unixfs"},
+	"snapshot/apply":         {"snapshot", "snapshot/meta", "snapshot/tree", "snapshot/unixfs"},
 	"snapshot/archive":       {"snapshot"},
 	"snapshot/store":         {"snapshot"},
 	"pinset":                 {},
 	"pinset/pinsettest":      {"pinset"},
 	"pinset/local":           {"pinset", "snapshot", "snapshot/store"},
+	"volume/overlay":         {"snapshot", "snapshot/apply", "snapshot/meta", "snapshot/tree", "snapshot/unixfs"},
 	"volume/api":             {"pinset", "snapshot", "snapshot/importer"},
 	"cmd/volary":             {anything},
 

@@ -1,0 +1,271 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/apply"
+	"github.com/volary/volary/snapshot/meta"
+	"github.com/volary/volary/snapshot/tree"
+)
+
+// ErrMismatch says that an upper directory does not belong to the base it was given with.
+var ErrMismatch = errors.New("upper directory does not belong to this snapshot")
+
+// Merge makes the snapshot that is seen through an overlay mount: layers is a snapshot of the mount's own
+// directory ([Dirs]), base that of the lower layer. The commit has Tree, Meta and Stats set.
+//
+// It reads, besides layers, only those directories of the base that layers has as well.
+func Merge(ctx context.Context, b snapshot.Blocks, base, layers *tree.Snapshot) (*snapshot.Commit, error) {
+	m := &merger{base: base, layers: layers, w: apply.New(b, base)}
+	if err := m.readLinks(ctx); err != nil {
+		return nil, fmt.Errorf("merge overlay: %w", err)
+	}
+	upper, err := layers.Lookup(ctx, upperDir)
+	if err != nil {
+		return nil, fmt.Errorf("merge overlay: %w", err)
+	}
+	root := base.Root()
+	e, err := m.dir(ctx, &place{base: &root, upper: &upper, raw: upperDir})
+	if err != nil {
+		return nil, fmt.Errorf("merge overlay: %w", err)
+	}
+	return m.w.Commit(ctx, e)
+}
+
+type merger struct {
+	base, layers *tree.Snapshot
+	w            *apply.Writer
+	links        linkNames
+	indexed      indexed
+}
+
+// place is a directory of the merged tree.
+type place struct {
+	name  string
+	path  string      // in the merged tree
+	base  *tree.Entry // directory of the base, if it has part in it
+	from  string      // path in the base
+	upper *tree.Entry // directory of upper, if it has part in it
+	raw   string      // path in layers
+	depth int
+}
+
+// dir merges one directory and all below it.
+func (m *merger) dir(ctx context.Context, p *place) (apply.Entry, error) {
+	if p.depth > tree.DefaultMaxDepth {
+		return apply.Entry{}, fmt.Errorf("%q: deeper than %d directories: %w", p.path, tree.DefaultMaxDepth, snapshot.ErrFormat)
+	}
+	if err := ctx.Err(); err != nil {
+		return apply.Entry{}, err
+	}
+	var entries []apply.Entry
+	add := func(e apply.Entry, ok bool, err error) error {
+		if ok && err == nil {
+			entries = append(entries, e)
+		}
+		return err
+	}
+	uppers, err := m.uppers(ctx, p)
+	if err != nil {
+		return apply.Entry{}, err
+	}
+	if p.base != nil {
+		for st, err := range m.base.Stored(ctx, *p.base) {
+			if err != nil {
+				return apply.Entry{}, err
+			}
+			for len(uppers) > 0 && uppers[0].Name < st.Name {
+				if err := add(m.upper(ctx, p, uppers[0], nil)); err != nil {
+					return apply.Entry{}, err
+				}
+				uppers = uppers[1:]
+			}
+			if len(uppers) > 0 && uppers[0].Name == st.Name {
+				err = add(m.upper(ctx, p, uppers[0], &st))
+				uppers = uppers[1:]
+			} else {
+				err = add(m.lower(ctx, p, st))
+			}
+			if err != nil {
+				return apply.Entry{}, err
+			}
+		}
+	}
+	for _, u := range uppers {
+		if err := add(m.upper(ctx, p, u, nil)); err != nil {
+			return apply.Entry{}, err
+		}
+	}
+	attr, err := m.attr(ctx, p)
+	if err != nil {
+		return apply.Entry{}, fmt.Errorf("%q: %w", p.path, err)
+	}
+	return m.w.Dir(ctx, p.name, attr, entries, p.base == nil)
+}
+
+func (m *merger) uppers(ctx context.Context, p *place) ([]tree.Entry, error) {
+	if p.upper == nil {
+		return nil, nil
+	}
+	var es []tree.Entry
+	for e, err := range m.layers.Entries(ctx, *p.upper) {
+		if err != nil {
+			return nil, err
+		}
+		es = append(es, e)
+	}
+	return es, nil
+}
+
+func (m *merger) attr(ctx context.Context, p *place) (meta.Attr, error) {
+	if p.upper == nil {
+		xs, err := m.base.Xattrs(ctx, *p.base)
+		attr := p.base.Attr
+		attr.Xattrs, attr.XattrsAt = xs, meta.Attr{}.XattrsAt
+		return attr, err
+	}
+	_, attr, err := split(ctx, m.layers, *p.upper)
+	return attr, err
+}
+
+// lower takes an entry of the base that upper has nothing of.
+func (m *merger) lower(ctx context.Context, p *place, st tree.Stored) (apply.Entry, bool, error) {
+	from := tree.Join(p.from, st.Name)
+	if x, ok := m.indexed.at(from); ok {
+		m.w.Drop(from)
+		e, err := m.putIndexed(ctx, tree.Join(p.path, st.Name), st.Name, x)
+		return e, true, err
+	}
+	if !m.indexed.below(from) {
+		e, err := m.w.Keep(ctx, st)
+		return e, true, err
+	}
+	dir, err := m.base.Resolve(ctx, st)
+	if err != nil {
+		return apply.Entry{}, false, err
+	}
+	e, err := m.dir(ctx, &place{name: st.Name, path: tree.Join(p.path, st.Name), base: &dir, from: from, depth: p.depth + 1})
+	return e, true, err
+}
+
+// upper takes an entry of upper; st is what the base has at its place.
+func (m *merger) upper(ctx context.Context, p *place, u tree.Entry, st *tree.Stored) (apply.Entry, bool, error) {
+	from, to := tree.Join(p.from, u.Name), tree.Join(p.path, u.Name)
+	if isWhiteout(u) {
+		if st != nil {
+			m.w.Drop(from)
+		}
+		return apply.Entry{}, false, nil
+	}
+	marks, attr, err := split(ctx, m.layers, u)
+	if err != nil {
+		return apply.Entry{}, false, fmt.Errorf("%q: %w", to, err)
+	}
+	raw := tree.Join(p.raw, u.Name)
+	if u.IsDir() {
+		e, err := m.upperDir(ctx, p, u, st, marks, raw)
+		return e, err == nil, err
+	}
+	if st != nil {
+		m.w.Drop(from)
+	}
+	if marks.metacopy {
+		if err := m.takeData(ctx, p, &u, &attr, marks.redirect); err != nil {
+			return apply.Entry{}, false, fmt.Errorf("%q: %w", to, err)
+		}
+	}
+	e, err := m.put(ctx, to, u, attr, m.links.of(raw))
+	return e, err == nil, err
+}
+
+func (m *merger) upperDir(ctx context.Context, p *place, u tree.Entry, st *tree.Stored, k marks, raw string) (apply.Entry, error) {
+	next := &place{name: u.Name, path: tree.Join(p.path, u.Name), upper: &u, raw: raw, depth: p.depth + 1}
+	same := tree.Join(p.from, u.Name)
+	switch {
+	case k.opaque:
+	case k.redirect != "":
+		from, err := redirected(p, k.redirect)
+		if err != nil {
+			return apply.Entry{}, fmt.Errorf("%q: %w", next.path, err)
+		}
+		dir, err := m.base.Lookup(ctx, from)
+		if err != nil || !dir.IsDir() {
+			return apply.Entry{}, m.mismatch(next.path, from, err)
+		}
+		next.base, next.from = &dir, from
+	case st != nil && p.base != nil:
+		dir, err := m.base.Resolve(ctx, *st)
+		if err != nil {
+			return apply.Entry{}, err
+		}
+		if dir.IsDir() {
+			next.base, next.from = &dir, same
+		}
+	}
+	moved := next.base != nil && next.from != same
+	if st != nil && (next.base == nil || moved) {
+		m.w.Drop(same)
+	}
+	if moved {
+		m.w.Move(next.from, next.path)
+	}
+	return m.dir(ctx, next)
+}
+
+// redirected is the path in the base that a redirect names: from the top, or a name beside where the entry would
+// be.
+func redirected(p *place, redirect string) (string, error) {
+	if abs, ok := strings.CutPrefix(redirect, "/"); ok {
+		if !fs.ValidPath(abs) || abs == "." {
+			return "", fmt.Errorf("redirect to %q: %w", redirect, ErrMismatch)
+		}
+		return abs, nil
+	}
+	if meta.CheckName(redirect) != nil || p.base == nil {
+		return "", fmt.Errorf("redirect to %q: %w", redirect, ErrMismatch)
+	}
+	return path.Join(p.from, redirect), nil
+}
+
+func (m *merger) mismatch(to, from string, err error) error {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return fmt.Errorf("%q needs %q of the base: %w", to, from, ErrMismatch)
+}
+
+// takeData gives a file of which upper has only the attributes the data that the base has.
+func (m *merger) takeData(ctx context.Context, p *place, u *tree.Entry, attr *meta.Attr, redirect string) error {
+	from := tree.Join(p.from, u.Name)
+	if redirect != "" {
+		var err error
+		if from, err = redirected(p, redirect); err != nil {
+			return err
+		}
+	}
+	data, err := m.base.Lookup(ctx, from)
+	if err != nil || data.Type != meta.File {
+		return m.mismatch(u.Name, from, err)
+	}
+	return copyData(u, attr, data)
+}
+
+// put adds an entry that is no directory.
+func (m *merger) put(ctx context.Context, to string, e tree.Entry, attr meta.Attr, link string) (apply.Entry, error) {
+	return m.w.Put(ctx, to, apply.Entry{Child: child(e), Row: meta.Row{Name: e.Name, Attr: attr}}, e.Size, link)
+}
+
+func isWhiteout(e tree.Entry) bool {
+	return e.Type == meta.CharDevice && e.Major == 0 && e.Minor == 0
+}
+
+func sortXattrs(xs []meta.Xattr) {
+	slices.SortFunc(xs, func(a, b meta.Xattr) int { return strings.Compare(a.Name, b.Name) })
+}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 
@@ -36,6 +37,7 @@ func Run(t *testing.T, open func(t *testing.T) snapshot.Blocks) {
 		{"putting again changes nothing", testAgain},
 		{"one block twice in a call", testTwice},
 		{"has answers in the order asked", testHas},
+		{"many are got in the order asked, each with its own error", testMany},
 		{"nothing asked is no error", testNothing},
 		{"the caller's bytes are not kept", testReuse},
 		{"wrong bytes are never returned", testWrong},
@@ -243,10 +245,46 @@ func testHas(t *testing.T, b snapshot.Blocks) {
 	}
 }
 
+func testMany(t *testing.T, b snapshot.Blocks) {
+	bs := slices.Concat(Random(13, 300, 500), Random(14, 3, 1<<20), Random(15, 1, 0), Random(16, 20, 70<<10))
+	put(t, b, bs...)
+	var cs []cid.Cid
+	want := map[cid.Cid][]byte{}
+	for i, k := range bs {
+		want[k.Cid()] = k.RawData()
+		cs = append(cs, k.Cid())
+		if i%50 == 0 {
+			cs = append(cs, Raw(fmt.Appendf(nil, "nobody put %d", i)).Cid(), cid.Undef, bs[0].Cid())
+		}
+	}
+	i := 0
+	for got, err := range snapshot.GetMany(t.Context(), b, cs...) {
+		data, there := want[cs[i]]
+		switch {
+		case !there && err == nil:
+			t.Fatalf("got %s for %s, which nobody put", got.Cid(), cs[i])
+		case there && err != nil:
+			t.Fatalf("get %s after a missing one: %v", cs[i], err)
+		case there && (got.Cid() != cs[i] || !bytes.Equal(got.RawData(), data)):
+			t.Fatalf("asked for %s, got %s", cs[i], got.Cid())
+		}
+		i++
+	}
+	if i != len(cs) {
+		t.Fatalf("%d answers to %d questions", i, len(cs))
+	}
+	for range snapshot.GetMany(t.Context(), b, cs...) {
+		break
+	}
+}
+
 func testNothing(t *testing.T, b snapshot.Blocks) {
 	put(t, b)
 	if got, err := b.Has(t.Context()); err != nil || len(got) != 0 {
 		t.Fatalf("has of nothing: %v, %v", got, err)
+	}
+	for got, err := range snapshot.GetMany(t.Context(), b) {
+		t.Fatalf("got %v, %v of nothing", got, err)
 	}
 }
 
@@ -289,6 +327,11 @@ func testCancelled(t *testing.T, b snapshot.Blocks) {
 	}
 	if _, err := b.Has(ctx, k.Cid()); !errors.Is(err, context.Canceled) {
 		t.Errorf("has: %v", err)
+	}
+	for _, err := range snapshot.GetMany(ctx, b, k.Cid()) {
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("get many: %v", err)
+		}
 	}
 }
 

@@ -208,16 +208,19 @@ func (c *client) read(ctx context.Context, q request, limit int) ([]byte, error)
 	if res.StatusCode == http.StatusNoContent {
 		return nil, nil
 	}
-	return c.readBody(ctx, res, limit)
+	return c.readBody(ctx, res, nil, limit)
 }
 
-// readBody reads a response of known length.
-func (c *client) readBody(ctx context.Context, res *http.Response, limit int) ([]byte, error) {
+// readBody reads a response of known length, into buf if it has room.
+func (c *client) readBody(ctx context.Context, res *http.Response, buf []byte, limit int) ([]byte, error) {
 	size := res.ContentLength
 	if size < 0 || size > int64(limit) {
 		return nil, fmt.Errorf("daemon on %s: an answer of %d bytes, at most %d are expected", c.path, size, limit)
 	}
-	buf := make([]byte, size)
+	if buf == nil || int64(cap(buf)) < size {
+		buf = make([]byte, size)
+	}
+	buf = buf[:size]
 	if _, err := io.ReadFull(res.Body, buf); err != nil {
 		return nil, c.lost(ctx, err)
 	}

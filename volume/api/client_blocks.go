@@ -44,6 +44,15 @@ func checkCIDs(cs ...cid.Cid) error {
 }
 
 func (b remoteBlocks) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
+	data, err := b.GetInto(ctx, c, nil)
+	if err != nil {
+		return nil, err
+	}
+	return blocks.NewBlockWithCid(data, c)
+}
+
+// GetInto is Get into the caller's memory: the bytes are in buf if its capacity suffices, else in new memory.
+func (b remoteBlocks) GetInto(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
 	if err := checkCIDs(c); err != nil {
 		return nil, err
 	}
@@ -52,18 +61,12 @@ func (b remoteBlocks) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) 
 		return nil, err
 	}
 	defer res.Body.Close()
-	data, err := b.readBody(ctx, res, snapshot.MaxBlockSize)
+	data, err := b.readBody(ctx, res, buf, snapshot.MaxBlockSize)
 	if err != nil {
 		return nil, err
 	}
-	blk, err := blocks.NewBlockWithCid(data, c)
-	if err != nil {
-		return nil, err
-	}
-	if err := snapshot.CheckHash(blk); err != nil {
-		return nil, fmt.Errorf("get block from the daemon: %w", err)
-	}
-	return blk, nil
+	_, err = checked(data, c)
+	return data, err
 }
 
 func (b remoteBlocks) Has(ctx context.Context, cs ...cid.Cid) ([]bool, error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"sync"
 
@@ -139,6 +140,20 @@ func (s *remoteSession) Get(ctx context.Context, c cid.Cid) (blocks.Block, error
 		return nil, err
 	}
 	return s.remoteBlocks.Get(ctx, c)
+}
+
+func (s *remoteSession) GetInto(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
+	if err := s.state(); err != nil {
+		return nil, err
+	}
+	return s.remoteBlocks.GetInto(ctx, c, buf)
+}
+
+func (s *remoteSession) GetMany(ctx context.Context, cs ...cid.Cid) iter.Seq2[blocks.Block, error] {
+	if err := s.state(); err != nil {
+		return failed(err, cs)
+	}
+	return s.remoteBlocks.GetMany(ctx, cs...)
 }
 
 func (s *remoteSession) Has(ctx context.Context, cs ...cid.Cid) ([]bool, error) {

@@ -18,6 +18,7 @@ import (
 //	string  = uvarint length, that many bytes
 //	cid     = string: a binary CID
 //	block   = cid, string: the bytes
+//	got     = string: an error, or an empty one and then string: the bytes of a block
 //	record  = string: key, string: value, uvarint n, n times cid
 //
 // with the shortest uvarints (multiformats' unsigned-varint). A sequence ends with the body.
@@ -32,6 +33,10 @@ const (
 	// arenaBlocks is how many blocks are stored at a time.
 	arenaBlocks = 512
 	readBuffer  = 128 << 10
+	// gotBytes is how large an answer of blocks gets: no further block is added to one of that size.
+	gotBytes = 1 << 20
+	// maxError bounds an error in such an answer.
+	maxError = 64 << 10
 
 	maxStatKey   = 64 << 10
 	maxStatValue = 16 << 20
@@ -52,8 +57,12 @@ type frameReader struct {
 	name [maxCIDSize]byte
 }
 
-func newFrameReader(r io.Reader) *frameReader {
-	return &frameReader{br: bufio.NewReaderSize(r, readBuffer)}
+// newFrameReader reads a body, with a buffer of its size if that is known, and not -1.
+func newFrameReader(r io.Reader, size int64) *frameReader {
+	if size < 0 || size > readBuffer {
+		size = readBuffer
+	}
+	return &frameReader{br: bufio.NewReaderSize(r, int(size))}
 }
 
 // uvarint reads a number; io.EOF at the end of the body.
@@ -139,6 +148,24 @@ func (f *frameReader) cids() ([]cid.Cid, error) {
 	}
 }
 
+// got reads what is answered for one block: an error as it is on the wire, or else the bytes, in memory of
+// their own; io.EOF at the end of the body.
+func (f *frameReader) got() (failure, data []byte, _ error) {
+	n, err := f.size("error", maxError)
+	if err != nil {
+		return nil, nil, err
+	}
+	if n > 0 {
+		failure = make([]byte, n)
+		return failure, nil, f.fill(failure)
+	}
+	if n, err = f.size("block", snapshot.MaxBlockSize); err != nil {
+		return nil, nil, within(err)
+	}
+	data = make([]byte, n)
+	return nil, data, f.fill(data)
+}
+
 // blockReader reads a sequence of blocks in parts that fit its memory.
 type blockReader struct {
 	frames *frameReader
@@ -149,7 +176,7 @@ type blockReader struct {
 }
 
 func newBlockReader(r io.Reader) *blockReader {
-	return &blockReader{frames: newFrameReader(r), arena: make([]byte, arenaSize)}
+	return &blockReader{frames: newFrameReader(r, -1), arena: make([]byte, arenaSize)}
 }
 
 // reset makes the reader's memory serve another body.

@@ -47,12 +47,40 @@ func FuzzBlocksReadAreWrittenTheSame(f *testing.F) {
 	})
 }
 
+func FuzzAnswersReadAreWrittenTheSame(f *testing.F) {
+	for _, answer := range []string{"", "\x00\x00", "\x00\x03abc\x02{}", "\x00\x03ab", "\x02{", "\xff\xff\x7f", "\x00\xff\xff\xff\x7f"} {
+		f.Add([]byte(answer))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		in := newFrameReader(iotest.OneByteReader(bytes.NewReader(data)), -1)
+		var again []byte
+		for {
+			failure, block, err := in.got()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				if !refused(err) {
+					t.Fatalf("refused with %v", err)
+				}
+				return
+			}
+			if again = appendString(again, failure); failure == nil {
+				again = appendString(again, block)
+			}
+		}
+		if !bytes.Equal(again, data) {
+			t.Fatalf("%x was read and written as %x", data, again)
+		}
+	})
+}
+
 func FuzzStatRecordsReadAreWrittenTheSame(f *testing.F) {
 	root := blockstest.Raw([]byte("root")).Cid()
 	f.Add(appendRecord(nil, importer.StatRecord{}))
 	f.Add(appendRecord(nil, importer.StatRecord{Key: []byte("k"), Value: []byte("v"), Roots: []cid.Cid{root, root}}))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		in := newFrameReader(bytes.NewReader(data))
+		in := newFrameReader(bytes.NewReader(data), -1)
 		var again []byte
 		for {
 			r, err := in.record()

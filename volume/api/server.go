@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -64,6 +65,7 @@ type Server struct {
 	sessions sessionTable
 	readers  sync.Pool // of *blockReader
 	buffers  sync.Pool // of *[]byte, of the largest block's size
+	writers  sync.Pool // of *bufio.Writer
 	stopping chan struct{}
 
 	gate   sync.RWMutex // held shared by every request
@@ -89,6 +91,7 @@ func NewServer(host *Host, o ServerOptions) (*Server, error) {
 	s.callers.all = make(map[uint32]*caller)
 	s.sessions.all = make(map[string]*openSession)
 	s.readers.New = func() any { return newBlockReader(nil) }
+	s.writers.New = func() any { return bufio.NewWriterSize(nil, bodyPiece) }
 	s.buffers.New = func() any { b := make([]byte, 0, snapshot.MaxBlockSize); return &b }
 	var err error
 	if s.metrics, err = newMetrics(s, o); err != nil {
@@ -222,10 +225,15 @@ func (s *Server) handle(pattern string, h func(*call) error) {
 func (c *call) fail(err error) {
 	status, j := c.server.errors.encode(c.explain(err))
 	if status == http.StatusInternalServerError {
-		c.server.log.Error("request failed", logRoute, c.r.Method+" "+c.r.URL.Path, logError, err, logUID, c.peer.UID, logPID, c.peer.PID)
+		c.logFailure(err)
 	}
 	c.drain()
 	c.json(status, j)
+}
+
+// logFailure records what is no mistake of the caller.
+func (c *call) logFailure(err error) {
+	c.server.log.Error("request failed", logRoute, c.r.Method+" "+c.r.URL.Path, logError, err, logUID, c.peer.UID, logPID, c.peer.PID)
 }
 
 // explain tells a request that ends with the server from one whose caller gave up.

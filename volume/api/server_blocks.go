@@ -145,10 +145,7 @@ func (s *Server) has(c *call) error {
 
 // ask answers a list of CIDs with a byte each.
 func (c *call) ask(question func(ctx context.Context, cs ...cid.Cid) ([]bool, error)) error {
-	if size := c.r.ContentLength; size > maxCIDBytes {
-		return fmt.Errorf("list of %d bytes, at most %d are accepted: %w", size, maxCIDBytes, ErrTooLarge)
-	}
-	cs, err := newFrameReader(c.r.Body).cids()
+	cs, err := c.cids()
 	if err != nil {
 		return err
 	}
@@ -163,6 +160,14 @@ func (c *call) ask(question func(ctx context.Context, cs ...cid.Cid) ([]bool, er
 		}
 	}
 	return c.bytes(typeBytes, answer)
+}
+
+// cids reads a body that is a list of CIDs.
+func (c *call) cids() ([]cid.Cid, error) {
+	if size := c.r.ContentLength; size > maxCIDBytes {
+		return nil, fmt.Errorf("list of %d bytes, at most %d are accepted: %w", size, maxCIDBytes, ErrTooLarge)
+	}
+	return newFrameReader(c.r.Body, c.r.ContentLength).cids()
 }
 
 func (s *Server) sync(c *call) error {

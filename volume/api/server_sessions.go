@@ -190,7 +190,7 @@ func (s *Server) saveStat(c *call) error {
 		return err
 	}
 	defer done()
-	in := newFrameReader(c.r.Body)
+	in := newFrameReader(c.r.Body, c.r.ContentLength)
 	var recs []importer.StatRecord
 	size := 0
 	for {

@@ -104,6 +104,10 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		{"POST", "/v1/blocks", string(appendUvarint(appendCID(nil, good.Cid()), snapshot.MaxBlockSize+1)), 413, "2097153 bytes"},
 		{"POST", "/v1/blocks/has", many, 413, "more than 8192"},
 		{"POST", "/v1/blocks/has", strings.Repeat("x", maxCIDBytes+1), 413, "at most"},
+		{"POST", "/v1/blocks/get", many, 413, "more than 8192"},
+		{"POST", "/v1/blocks/get", strings.Repeat("x", maxCIDBytes+1), 413, "at most"},
+		{"POST", "/v1/blocks/get", "\x05abc", 400, "ends within"},
+		{"POST", "/v1/blocks/get", "\x03abc", 400, "CID 616263"},
 		{"PUT", "/v1/pins/" + good.Cid().String(), strings.Repeat(" ", maxJSON+1), 413, "1048576"},
 		{"PUT", "/v1/pins/" + good.Cid().String(), `{"nonsense":1}`, 400, "nonsense"},
 		{"PUT", "/v1/pins/" + good.Cid().String(), `{} {}`, 400, "follows"},
@@ -161,14 +165,20 @@ func TestCallerWhoDoesNotReadIsCutOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := serve(t, mem.host(), ServerOptions{StallTimeout: 500 * time.Millisecond})
+	list := strings.Repeat(string(appendCID(nil, big.Cid())), 10)
 	// More requests than there are turns for one user: the last are answered if the first are given up.
-	for range 2 * maxTransfers {
-		c, err := net.Dial("unix", d.path)
-		if err != nil {
-			t.Fatal(err)
+	for range maxTransfers {
+		for _, request := range []string{
+			fmt.Sprintf("GET /v1/blocks/%s HTTP/1.1\r\nHost: x\r\n\r\n", big.Cid()),
+			fmt.Sprintf("POST /v1/blocks/get HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(list), list),
+		} {
+			c, err := net.Dial("unix", d.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			io.WriteString(c, request)
 		}
-		defer c.Close()
-		fmt.Fprintf(c, "GET /v1/blocks/%s HTTP/1.1\r\nHost: x\r\n\r\n", big.Cid())
 	}
 	if _, err := dial(t, d).Blocks.Get(t.Context(), big.Cid()); err != nil {
 		t.Error(err)

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 	"golang.org/x/sys/unix"
 
@@ -97,9 +98,10 @@ func shutdown(mount string) error {
 
 // childSteps goes through all steps: three rounds of a pinned and a loose set of blocks, each synced,
 // recorded, then the loose ones collected. It says "kept N", "record N" and "swept N" when these were
-// acknowledged.
+// acknowledged. Each round ends with a store that loses packs: "lost N" and "healed N" tell of that.
 func childSteps(ctx context.Context, dir, at string) error {
-	s, err := store.Open(dir, store.Options{PackSize: 100 << 10, Step: stopAt(at)})
+	step := stopAt(at)
+	s, err := store.Open(dir, store.Options{PackSize: 100 << 10, Step: step})
 	if err != nil {
 		return err
 	}
@@ -107,7 +109,72 @@ func childSteps(ctx context.Context, dir, at string) error {
 		if err := stepsRound(ctx, s, dir, n); err != nil {
 			return fmt.Errorf("round %d: %w", n, err)
 		}
+		if err := lossRound(ctx, lossyDir(dir, n), n, step); err != nil {
+			return fmt.Errorf("loss %d: %w", n, err)
+		}
 	}
+	return s.Close()
+}
+
+func lossyDir(dir string, n int) string { return fmt.Sprint(dir, "-lossy-", n) }
+
+// lossRound makes a store, takes a pack and the end of another away from it, and collects and heals it.
+func lossRound(ctx context.Context, dir string, n int, step func(string)) error {
+	root, bs := lossyBlocks(n)
+	s, err := store.Open(dir, store.Options{PackSize: 1})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	x, err := s.Session(ctx)
+	if err != nil {
+		return err
+	}
+	for _, run := range [][]blocks.Block{bs[:3], bs[3:], {root}} {
+		if err := x.Put(ctx, run...); err != nil {
+			return err
+		}
+	}
+	if err := x.SaveStat(ctx, []store.StatRecord{{Key: []byte("dir"), Value: []byte("v"), Roots: []cid.Cid{root.Cid()}}}); err != nil {
+		return err
+	}
+	if err := s.Close(); err != nil {
+		return err
+	}
+	if err := os.Truncate(packFile(dir, 1), 3*lossyFrame-1); err != nil {
+		return err
+	}
+	if err := os.Remove(packFile(dir, 2)); err != nil {
+		return err
+	}
+	fmt.Println("lost", n)
+	if s, err = store.Open(dir, store.Options{PackSize: 1, Step: step}); err != nil {
+		return err
+	}
+	defer s.Close()
+	sw, err := s.BeginSweep(ctx)
+	if err != nil {
+		return err
+	}
+	defer sw.Close()
+	for _, b := range append(bs[1:], root) {
+		if _, _, err := sw.Mark(ctx, b.Cid()); err != nil {
+			return err
+		}
+	}
+	if _, _, err := sw.Remove(ctx, false, nothing); err != nil {
+		return err
+	}
+	if _, err := sw.Compact(ctx); err != nil {
+		return err
+	}
+	if err := s.Put(ctx, bs[2:]...); err != nil {
+		return err
+	}
+	if err := s.Sync(ctx); err != nil {
+		return err
+	}
+	fmt.Println("healed", n)
 	return s.Close()
 }
 

@@ -51,10 +51,12 @@ type packUse struct {
 	id         uint32
 	size, live int64
 	active     bool // except for this one
+	short      bool // it is missing, or not all that was indexed is in it
+	lost       bool // and some of what is not in it is named by the index
 }
 
 // sparse returns the packs that are worth compacting, the emptiest first: they give most space for the least
-// copying, and need the least to begin with.
+// copying, and need the least to begin with. A short pack is one of them as soon as it can be forgotten.
 func (s *Store) sparse(ctx context.Context) ([]packUse, error) {
 	s.mu.RLock()
 	bound, active := s.nextPack, s.active
@@ -67,27 +69,66 @@ func (s *Store) sparse(ctx context.Context) ([]packUse, error) {
 	if err := s.Sync(ctx); err != nil {
 		return nil, err
 	}
-	files, err := s.listPacks()
-	if err != nil {
-		return nil, err
-	}
-	live := make(map[uint32]int64)
-	err = s.entries(ctx, func(hash string, e entry) error {
-		live[e.pack] += int64(e.size) + int64(len(hash)) + frameHeader
-		return nil
-	})
+	uses, err := s.packUses(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var list []packUse
-	for id, size := range files {
-		if id < bound && !busy[id] && size-live[id] > size/compactShare {
-			list = append(list, packUse{id, size, live[id], active != nil && active.id == id})
+	for id, u := range uses {
+		if id >= bound || busy[id] || u.size-u.live <= u.size/compactShare && (!u.short || u.lost) {
+			continue
 		}
+		u.active = active != nil && active.id == id
+		list = append(list, *u)
 	}
 	slices.SortFunc(list, func(a, b packUse) int { return cmp.Compare(a.live, b.live) })
 	return list, nil
 }
+
+// packUses looks at the packs there are, and at those missing of which there is still a record and nothing else.
+func (s *Store) packUses(ctx context.Context) (map[uint32]*packUse, error) {
+	files, err := s.listPacks()
+	if err != nil {
+		return nil, err
+	}
+	states, err := s.index.packStates()
+	if err != nil {
+		return nil, err
+	}
+	uses := make(map[uint32]*packUse)
+	for id, size := range files {
+		uses[id] = &packUse{id: id, size: size}
+	}
+	for id := range s.short {
+		if _, known := states[id]; uses[id] == nil && known {
+			uses[id] = &packUse{id: id}
+		}
+		if u := uses[id]; u != nil {
+			u.short = true
+		}
+	}
+	err = s.entries(ctx, func(hash string, e entry) error {
+		u := uses[e.pack]
+		switch {
+		case u == nil:
+		case s.lost(e):
+			u.lost = true
+		default:
+			u.live += liveSize(hash, e)
+		}
+		return nil
+	})
+	for id, u := range uses {
+		// It had blocks when the store was opened, and no file has them now.
+		if _, there := files[id]; !there && u.live > 0 {
+			delete(uses, id)
+		}
+	}
+	return uses, err
+}
+
+// liveSize is about what a block takes in a pack, in bytes.
+func liveSize(hash string, e entry) int64 { return int64(e.size) + int64(len(hash)) + frameHeader }
 
 // leaveActive ends the pack that is written to if it is among those to be compacted and nobody writes at this
 // moment. Whether it does or not, none of list is written to after it has returned.
@@ -133,7 +174,7 @@ func (m *mover) move(ctx context.Context, u packUse) (freed int64, err error) {
 	var blocks []moved
 	if u.live > 0 {
 		from, to := m.tail, m.id
-		if blocks, err = m.copy(ctx, u.id); err != nil {
+		if blocks, err = m.copy(ctx, u); err != nil {
 			if m.id != to {
 				from = 0
 			}
@@ -154,7 +195,7 @@ func (m *mover) move(ctx context.Context, u packUse) (freed int64, err error) {
 		return 0, err
 	}
 	s.step(StepCompactIndexed)
-	if err := os.Remove(s.packPath(u.id)); err != nil {
+	if err := os.Remove(s.packPath(u.id)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return 0, err
 	}
 	s.forget(u.id)
@@ -163,22 +204,26 @@ func (m *mover) move(ctx context.Context, u packUse) (freed int64, err error) {
 		return 0, err
 	}
 	s.step(StepCompactRemoved)
+	freed += u.size
+	if u.lost {
+		return freed, nil
+	}
 	s.index.mu.Lock()
 	defer s.index.mu.Unlock()
 	b := s.index.db.NewBatch()
 	b.Delete(packKey(u.id), nil)
-	return freed + u.size, s.index.commit(b, false)
+	return freed, s.index.commit(b, false)
 }
 
 // copy appends the live frames of a pack to the mover's and syncs it.
-func (m *mover) copy(ctx context.Context, id uint32) ([]moved, error) {
+func (m *mover) copy(ctx context.Context, u packUse) ([]moved, error) {
 	s := m.s
 	if m.to == nil || m.tail >= s.packSize {
 		if err := m.next(); err != nil {
 			return nil, err
 		}
 	}
-	p, err := s.openPack(id)
+	p, err := s.openPack(u.id)
 	if err != nil {
 		return nil, err
 	}
@@ -187,11 +232,15 @@ func (m *mover) copy(ctx context.Context, id uint32) ([]moved, error) {
 		return nil, err
 	}
 	var blocks []moved
+	left := u.live // to be found
 	r := newFrameReader(p.file, 0, fi.Size())
 	for {
 		fr, err := r.next()
-		if errors.Is(err, io.EOF) {
+		if left == 0 && (errors.Is(err, io.EOF) || errors.Is(err, errTorn)) {
 			break
+		}
+		if errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("%d bytes of blocks were not found: %w", left, errTorn)
 		}
 		if err != nil {
 			return nil, err
@@ -203,9 +252,10 @@ func (m *mover) copy(ctx context.Context, id uint32) ([]moved, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !ok || e.pack != id || e.off != fr.off {
+		if !ok || e.pack != u.id || e.off != fr.off {
 			continue
 		}
+		left -= liveSize(fr.name.hash, e)
 		to, err := m.append(fr)
 		if err != nil {
 			return nil, err
@@ -268,7 +318,8 @@ func (m *mover) flush() error {
 	return err
 }
 
-// repoint names the copies in the index, and the old pack as one to be deleted.
+// repoint names the copies in the index, and the old pack as one to be deleted, or, for what is lost with it, as
+// missing.
 func (m *mover) repoint(u packUse, blocks []moved) error {
 	s := m.s
 	s.index.mu.Lock()
@@ -287,7 +338,11 @@ func (m *mover) repoint(u packUse, blocks []moved) error {
 	if len(blocks) > 0 {
 		b.Set(packKey(m.id), packState{indexed: m.tail}.encode(), nil)
 	}
-	b.Set(packKey(u.id), packState{doomed: true}.encode(), nil)
+	gone := packState{doomed: true}
+	if u.lost {
+		gone = packState{indexed: s.short[u.id].indexed, short: true}
+	}
+	b.Set(packKey(u.id), gone.encode(), nil)
 	if err := s.index.commit(b, true); err != nil {
 		return s.fail(err)
 	}

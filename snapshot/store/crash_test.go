@@ -3,6 +3,7 @@ package store_test
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,7 +14,9 @@ import (
 	"time"
 
 	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
 
+	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/blockstest"
 	"github.com/volary/volary/snapshot/store"
 )
@@ -29,6 +32,14 @@ func keptBlocks(n int) []blocks.Block  { return blockstest.Random(uint64(1000+n)
 func looseBlocks(n int) []blocks.Block { return blockstest.Random(uint64(2000+n), 60, 1500) }
 func damaged(n int) blocks.Block       { return blockstest.Random(uint64(3000+n), 1, 700)[0] }
 func recordName(n int) string          { return fmt.Sprintf("rec/%d", n) }
+
+// lossyFrame is what each of the lossyBlocks takes in a pack.
+const lossyFrame = 16 + 36 + 1000
+
+// lossyBlocks are one that dies, one that lives in a pack cut short, two that are lost, and the root of the three.
+func lossyBlocks(n int) (root blocks.Block, bs []blocks.Block) {
+	return blockstest.Block(cid.DagCBOR, fmt.Appendf(nil, "lossy root %d", n)), blockstest.Random(uint64(4000+n), 4, 1000)
+}
 
 // runChild runs a child until it dies and returns the lines it said.
 func runChild(t *testing.T, env ...string) []string {
@@ -102,6 +113,8 @@ func checkAcknowledged(t *testing.T, dir string, said []string) {
 			wantNone(t, s, []blocks.Block{damaged(n)})
 		case "swept":
 			wantNone(t, s, looseBlocks(n))
+		case "lost", "healed":
+			checkLossy(t, lossyDir(dir, n), n, what == "healed")
 		}
 	}
 	wantCount(t, s, -1)
@@ -114,6 +127,37 @@ func checkAcknowledged(t *testing.T, dir string, said []string) {
 	wantAll(t, s, after)
 	wantAll(t, s, keptBlocks(0))
 	wantAll(t, s, looseBlocks(0))
+}
+
+// checkLossy looks that nothing but what was lost is, that what was put again is not, and that no mark says
+// otherwise.
+func checkLossy(t *testing.T, dir string, n int, healed bool) {
+	t.Helper()
+	root, bs := lossyBlocks(n)
+	s := open(t, dir, store.Options{PackSize: 1})
+	wantAll(t, s, []blocks.Block{bs[1], root})
+	whole := true
+	for _, b := range bs[2:] {
+		switch _, err := s.Get(t.Context(), b.Cid()); {
+		case errors.Is(err, snapshot.ErrDamaged) && !healed:
+			whole = false
+		case err != nil:
+			t.Fatalf("healed %v: %v", healed, err)
+		}
+	}
+	x := session(t, s)
+	if !whole {
+		wantAdopted(t, x, false, root)
+	}
+	put(t, x, bs...)
+	wantAll(t, s, bs)
+	finish(t, begin(t, s), append(bs, root)...)
+	wantCount(t, s, len(bs)+1)
+	mustClose(t, s)
+	said := warnings(t, dir, store.Options{}, func(s *store.Store) { wantCount(t, s, len(bs)+1) })
+	if said != "" {
+		t.Errorf("a healed store warns: %s", said)
+	}
 }
 
 func TestKilledAtRandomPutsAreFoundAgain(t *testing.T) {

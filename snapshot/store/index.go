@@ -64,20 +64,42 @@ func decodeEntry(b []byte) (entry, error) {
 // A packState says how far a pack is indexed: every frame below is in the index or of no use any more.
 type packState struct {
 	indexed int64
-	doomed  bool // the file holds nothing that is needed and is to be deleted
+	doomed  bool  // the file holds nothing that is needed and is to be deleted
+	short   bool  // the file was found shorter than indexed, or missing
+	left    int64 // of a short one: its size then
 }
 
+// What the second number of an encoded packState says.
+const (
+	packWhole = iota
+	packDoomed
+	packShort // a third number, left, follows
+)
+
 func (p packState) encode() []byte {
-	var doomed uint64
-	if p.doomed {
-		doomed = 1
+	b := binary.AppendUvarint(nil, uint64(p.indexed))
+	switch {
+	case p.doomed:
+		return binary.AppendUvarint(b, packDoomed)
+	case p.short:
+		return binary.AppendUvarint(binary.AppendUvarint(b, packShort), uint64(p.left))
+	default:
+		return binary.AppendUvarint(b, packWhole)
 	}
-	return binary.AppendUvarint(binary.AppendUvarint(nil, uint64(p.indexed)), doomed)
 }
 
 func decodePackState(b []byte) (packState, error) {
 	d := decoder{b: b}
-	p := packState{indexed: int64(d.uvarint()), doomed: d.uvarint() == 1}
+	p := packState{indexed: int64(d.uvarint())}
+	switch d.uvarint() {
+	case packWhole:
+	case packDoomed:
+		p.doomed = true
+	case packShort:
+		p.short, p.left = true, int64(d.uvarint())
+	default:
+		d.bad = true
+	}
 	if d.bad || len(d.b) != 0 {
 		return packState{}, fmt.Errorf("index: pack state %x: %w", b, ErrCorrupt)
 	}

@@ -47,6 +47,7 @@ func open(dir string, o Options) (_ *Store, err error) {
 		readOnly: o.ReadOnly,
 		packSize: o.PackSize,
 		packs:    make(map[uint32]*pack),
+		short:    make(map[uint32]packState),
 		pending:  make(map[string]*pend),
 		sessions: make(map[*Session]struct{}),
 		nextPack: 1,

@@ -43,8 +43,6 @@ func TestOpenRefusesWhatItMustNotTouch(t *testing.T) {
 		{"a missing format", remove("FORMAT"), store.Options{}, store.ErrCorrupt, "FORMAT"},
 		{"a missing index", remove("index"), store.Options{}, store.ErrCorrupt, "index"},
 		{"an index without its manifest", spoilManifest, store.Options{}, store.ErrCorrupt, "index"},
-		{"a missing pack", remove("packs/00000001.pack"), store.Options{}, store.ErrCorrupt, "00000001.pack"},
-		{"a pack cut short", truncate("packs/00000001.pack", 1000), store.Options{}, store.ErrCorrupt, "00000001.pack"},
 		{"missing packs", remove("packs"), store.Options{}, store.ErrCorrupt, "packs"},
 		{"nothing, when only reading", remove(""), store.Options{ReadOnly: true}, fs.ErrNotExist, ""},
 	} {
@@ -79,10 +77,6 @@ func write(name, text string) func(*testing.T, string) error {
 
 func remove(name string) func(*testing.T, string) error {
 	return func(_ *testing.T, dir string) error { return os.RemoveAll(filepath.Join(dir, name)) }
-}
-
-func truncate(name string, size int64) func(*testing.T, string) error {
-	return func(_ *testing.T, dir string) error { return os.Truncate(filepath.Join(dir, name), size) }
 }
 
 func spoilManifest(t *testing.T, dir string) error {

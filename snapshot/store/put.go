@@ -55,7 +55,7 @@ func (s *Store) crowded() bool {
 type run struct {
 	names []name
 	cids  []cid.Cid // that the blocks are framed under
-	fresh []int     // positions of the blocks that are in no index
+	fresh []int     // positions of the blocks that are in no index, or lost
 	waits []*reservation
 }
 
@@ -105,7 +105,7 @@ func (s *Store) claim(sess *Session, bs []blocks.Block, r *run) (*reservation, e
 			if err != nil {
 				return nil, err
 			}
-			if !ok {
+			if !ok || s.lost(e) {
 				r.fresh = append(r.fresh, i)
 			} else if sess != nil {
 				sess.touch(n.hash, e)

@@ -52,8 +52,8 @@ func (x *index) packStates() (map[uint32]packState, error) {
 	return states, err
 }
 
-// recoverPacks makes packs and index agree: packs given up are deleted, blocks above what the index covers are
-// verified and indexed, torn tails cut off.
+// recoverPacks makes packs and index agree: packs given up are deleted, what is lost of others is noted, blocks
+// above what the index covers are verified and indexed, torn tails cut off.
 func (s *Store) recoverPacks() error {
 	files, err := s.listPacks()
 	if err != nil {
@@ -64,20 +64,22 @@ func (s *Store) recoverPacks() error {
 		return err
 	}
 	for id, st := range states {
-		size, ok := files[id]
-		switch {
-		case st.doomed:
+		s.nextPack = max(s.nextPack, id+1)
+		if _, ok := files[id]; st.doomed {
 			delete(files, id)
 			if err := s.removeDoomed(id, ok); err != nil {
 				return err
 			}
-		case !ok:
-			return fmt.Errorf("%w: %s is missing", ErrCorrupt, s.packPath(id))
-		case size < st.indexed:
-			return fmt.Errorf("%w: %s has %d bytes, the index knows %d", ErrCorrupt, s.packPath(id), size, st.indexed)
 		}
-		s.nextPack = max(s.nextPack, id+1)
 	}
+	if err := s.noteLosses(files, states); err != nil {
+		return fmt.Errorf("note lost packs: %w", err)
+	}
+	return s.recoverTails(files, states)
+}
+
+// recoverTails reads what the packs have above the index, and resumes the newest.
+func (s *Store) recoverTails(files map[uint32]int64, states map[uint32]packState) error {
 	ids := make([]uint32, 0, len(files))
 	for id := range files {
 		ids = append(ids, id)
@@ -87,11 +89,14 @@ func (s *Store) recoverPacks() error {
 	for _, id := range ids {
 		good := states[id].indexed
 		if files[id] > good {
+			var err error
 			if good, err = s.recoverTail(id, states[id].indexed, files[id]); err != nil {
 				return fmt.Errorf("recover %s: %w", s.packPath(id), err)
 			}
 		}
-		if !s.readOnly && id == ids[len(ids)-1] && good < s.packSize {
+		// What is written at the end of a short pack would be where the index knows other blocks.
+		_, short := s.short[id]
+		if !s.readOnly && !short && id == ids[len(ids)-1] && good < s.packSize {
 			_, known := states[id]
 			s.batch.created = !known // its name may not be on the disk yet
 			return s.resume(id, good)
@@ -191,11 +196,11 @@ func (s *Store) scanTail(id uint32, f *os.File, from, size int64) (found []*pend
 		if fr.name.verify(fr.data) != nil {
 			return found, good, nil
 		}
-		_, ok, err := s.index.get(fr.name.hash)
+		e, ok, err := s.index.get(fr.name.hash)
 		if err != nil {
 			return nil, 0, err
 		}
-		if ok || seen[fr.name.hash] {
+		if ok && !s.lost(e) || seen[fr.name.hash] {
 			continue
 		}
 		seen[fr.name.hash] = true

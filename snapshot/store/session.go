@@ -163,7 +163,7 @@ func (x *Session) Adopt(ctx context.Context, roots []cid.Cid) ([]bool, error) {
 			return nil, fmt.Errorf("look up root %s: %w", c, err)
 		}
 		leaf := n.codec == cid.Raw
-		if !ok || !leaf && (e.complete != n.codec+1 || e.epoch != epoch) {
+		if !ok || x.s.lost(e) || !leaf && (x.s.unnoted || e.complete != n.codec+1 || e.epoch != epoch) {
 			continue
 		}
 		if !leaf && !sweep.spares(e, n.codec) {

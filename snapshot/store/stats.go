@@ -16,7 +16,7 @@ import (
 
 // Stats says what a store holds.
 type Stats struct {
-	Blocks int64
+	Blocks int64 // that are indexed, lost ones included
 	Bytes  int64 // of the blocks
 	Packs  int
 	Disk   int64 // of the pack files
@@ -128,6 +128,9 @@ func (s *Store) entries(ctx context.Context, fn func(hash string, e entry) error
 	return s.index.scan([]byte{keyBlock}, func(key, value []byte) error {
 		if n++; n%1024 == 0 && ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if s.readOnly && s.pending[string(key)] != nil {
+			return nil // lost, and put again
 		}
 		e, err := decodeEntry(value)
 		if err != nil {

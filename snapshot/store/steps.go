@@ -9,6 +9,7 @@ const (
 	StepPackDirSynced  = "pack-dir-synced"     // so are the names of new packs
 	StepIndexed        = "indexed"             // the index holds them
 	StepRecorded       = "recorded"            // records were set
+	StepLossNoted      = "loss-noted"          // a pack found missing or short is known to be, complete marks are void
 	StepDropped        = "dropped"             // a damaged block was taken out of the index
 	StepMarksDropped   = "sweep-marks-dropped" // no complete mark speaks of what goes
 	StepSwept          = "sweep-swept"         // a batch of dead blocks left the index
@@ -20,7 +21,7 @@ const (
 // Steps lists all labels.
 func Steps() []string {
 	return []string{
-		StepPackCreated, StepPackWritten, StepPackSynced, StepPackDirSynced, StepIndexed, StepRecorded, StepDropped,
-		StepMarksDropped, StepSwept, StepCompactCopied, StepCompactIndexed, StepCompactRemoved,
+		StepPackCreated, StepPackWritten, StepPackSynced, StepPackDirSynced, StepIndexed, StepRecorded, StepLossNoted,
+		StepDropped, StepMarksDropped, StepSwept, StepCompactCopied, StepCompactIndexed, StepCompactRemoved,
 	}
 }

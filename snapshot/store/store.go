@@ -8,7 +8,8 @@
 // It guarantees: bytes that do not match their CID are never returned; the index never names a block whose
 // bytes are not on the disk, at whatever instant the power goes; what Sync covered is found again after a
 // power cut, and what Put returned from is found again after the end of the process; one process has a store
-// open for writing.
+// open for writing. A pack file that is missing or too short costs the blocks in it and no others: they are
+// [snapshot.ErrDamaged] until they are put again.
 //
 // Blocks are indexed by multihash: one copy serves every CID, of either version and any codec, that names the
 // same bytes.
@@ -56,6 +57,8 @@ const (
 	logPack   = "pack"
 	logBlocks = "blocks"
 	logTorn   = "torn" // bytes cut off
+	logLost   = "lost" // bytes that the index knows and the file does not have
+	logHint   = "hint" // what to do about it
 )
 
 // Options say how a store is opened. The zero value opens for writing and creates what is missing.
@@ -81,6 +84,10 @@ type Store struct {
 	ballast  *ballast
 	flusher  *flusher
 	buffers  sync.Pool // of *[]byte, for headers and small blocks
+
+	// What noteLosses found; nothing of it changes once the store is open.
+	short   map[uint32]packState // by number
+	unnoted bool                 // losses that only a writer could note: no complete mark counts
 
 	// gate is held shared while a block's presence is decided and the block protected, exclusively while a
 	// sweep decides what goes. It is taken before all other locks.
@@ -139,7 +146,8 @@ func (s *Store) get(ctx context.Context, c cid.Cid, buf []byte, find finder) ([]
 	return data, nil
 }
 
-// Has tells for each CID whether its block is indexed.
+// Has tells for each CID whether its block is indexed, and not in a part of a pack that was missing when the
+// store was opened.
 func (s *Store) Has(ctx context.Context, cs ...cid.Cid) ([]bool, error) {
 	return s.has(ctx, nil, cs)
 }
@@ -180,8 +188,8 @@ func (s *Store) has(ctx context.Context, sess *Session, cs []cid.Cid) ([]bool, e
 		if err != nil {
 			return nil, fmt.Errorf("look up block %s: %w", c, err)
 		}
-		found[i] = ok
-		if ok && sess != nil {
+		found[i] = ok && !s.lost(e)
+		if found[i] && sess != nil {
 			sess.touch(n.hash, e)
 		}
 	}

@@ -158,7 +158,7 @@ func (sw *Sweep) sessions() []*Session {
 }
 
 // Mark says that c stays. It tells whether the block is there, and whether this CID was marked for the first
-// time: then the caller goes on to its links.
+// time: then the caller goes on to its links. A lost block is not there, and stays known as lost.
 func (sw *Sweep) Mark(ctx context.Context, c cid.Cid) (first, found bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, false, err
@@ -174,7 +174,7 @@ func (sw *Sweep) Mark(ctx context.Context, c cid.Cid) (first, found bool, err er
 		}
 		census := sw.packs[e.pack]
 		if i := census.at(e.off); i >= 0 {
-			return census.mark(i, markClass(n.codec)), true, nil
+			return census.mark(i, markClass(n.codec)), !sw.s.lost(e), nil
 		}
 	}
 	sw.mu.Lock()

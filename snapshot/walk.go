@@ -44,11 +44,15 @@ func WalkDAG(ctx context.Context, b Blocks, roots []cid.Cid, visit func(cid.Cid,
 	return nil
 }
 
-// readAhead is how many blocks a walk reads before they are visited.
-const readAhead = 8
-
-// lookAhead is how far down the stack a walk looks for them; it may be full of repetitions.
-const lookAhead = 64
+const (
+	// readAhead is how many blocks a walk reads before they are visited.
+	readAhead = 8
+	// From a ManyGetter it reads them manyAhead at a time, and holds at most mostAhead.
+	manyAhead = 16
+	mostAhead = 4 * manyAhead
+	// lookAhead is how far down the stack a walk looks for them; it may be full of repetitions.
+	lookAhead = 64
+)
 
 type fetched struct {
 	blk blocks.Block
@@ -74,25 +78,58 @@ func (w *dagWalk) push(links []cid.Cid) {
 
 // get returns a block, and sees to it that the next ones on the stack are being read.
 func (w *dagWalk) get(c cid.Cid) (blocks.Block, error) {
-	w.fetch(c)
-	for i := len(w.stack) - 1; i >= max(0, len(w.stack)-lookAhead) && len(w.ahead) < readAhead; i-- {
-		if _, again := w.seen[w.stack[i]]; !again {
-			w.fetch(w.stack[i])
+	next := w.next(c)
+	_, many := w.b.(ManyGetter)
+	switch {
+	case !many:
+		for _, c := range next {
+			w.fetch(c)
 		}
+	case len(next) > 0 && next[0] == c || len(next) >= manyAhead/2:
+		w.fetch(next...)
 	}
 	f := <-w.ahead[c]
 	delete(w.ahead, c)
 	return f.blk, f.err
 }
 
-func (w *dagWalk) fetch(c cid.Cid) {
-	if _, under := w.ahead[c]; under {
-		return
+// next lists what is to be read now: c and the next ones on the stack, without what is being read already.
+func (w *dagWalk) next(c cid.Cid) []cid.Cid {
+	var next []cid.Cid
+	if w.ahead[c] == nil {
+		next = append(next, c)
 	}
-	ch := make(chan fetched, 1)
-	w.ahead[c] = ch
+	depth, most := readAhead, readAhead
+	if _, many := w.b.(ManyGetter); many {
+		depth, most = manyAhead, mostAhead
+	}
+	listed := map[cid.Cid]struct{}{c: {}}
+	for i := len(w.stack) - 1; i >= max(0, len(w.stack)-lookAhead) && len(listed) < depth; i-- {
+		d := w.stack[i]
+		_, seen := w.seen[d]
+		_, again := listed[d]
+		if seen || again {
+			continue
+		}
+		listed[d] = struct{}{}
+		if w.ahead[d] == nil && len(w.ahead)+len(next) < most {
+			next = append(next, d)
+		}
+	}
+	return next
+}
+
+// fetch begins to read blocks, in one go.
+func (w *dagWalk) fetch(cs ...cid.Cid) {
+	chans := make([]chan fetched, len(cs))
+	for i, c := range cs {
+		chans[i] = make(chan fetched, 1)
+		w.ahead[c] = chans[i]
+	}
 	w.reads.Go(func() {
-		blk, err := w.b.Get(w.ctx, c)
-		ch <- fetched{blk, err}
+		for blk, err := range GetMany(w.ctx, w.b, cs...) {
+			chans[0] <- fetched{blk, err}
+			chans = chans[1:]
+		}
 	})
 }

@@ -3,7 +3,10 @@ package snapshot_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"iter"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	blocks "github.com/ipfs/go-block-format"
@@ -44,6 +47,62 @@ func TestWalkDAGVisitsEachBlockOnceInAFixedOrder(t *testing.T) {
 		if err != nil || !slices.Equal(got, want) {
 			t.Fatalf("visited %v, %v; want %v", got, err, want)
 		}
+	}
+}
+
+// together prefers to be asked for many blocks at once.
+type together struct {
+	snapshot.Blocks
+	requests atomic.Int64
+}
+
+func (s *together) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
+	s.requests.Add(1)
+	return s.Blocks.Get(ctx, c)
+}
+
+func (s *together) GetMany(ctx context.Context, cs ...cid.Cid) iter.Seq2[blocks.Block, error] {
+	s.requests.Add(1)
+	return snapshot.GetMany(ctx, s.Blocks, cs...)
+}
+
+// Every second child of the root is a grandchild as well, so that what was read ahead is visited in another
+// order.
+func TestWalkDAGIsTheSameWhenBlocksAreGotTogether(t *testing.T) {
+	mem := blockstest.NewMemory()
+	put := func(v any) dagcbor.Link {
+		blk := node(t, v)
+		if err := mem.Put(context.Background(), blk); err != nil {
+			t.Fatal(err)
+		}
+		return dagcbor.Link{Cid: blk.Cid()}
+	}
+	var leaves, children []dagcbor.Link
+	for i := range 500 {
+		leaves = append(leaves, put(fmt.Sprint("leaf", i)))
+	}
+	for i := range 250 {
+		children = append(children, leaves[2*i], put([]dagcbor.Link{leaves[499-i], leaves[i], leaves[2*i+1]}))
+	}
+	root := put(children)
+	lost := without{mem, leaves[77].Cid}
+	visit := func(b snapshot.Blocks) (got []string) {
+		err := snapshot.WalkDAG(context.Background(), b, []cid.Cid{root.Cid}, func(c cid.Cid, _ blocks.Block, err error) error {
+			got = append(got, fmt.Sprint(c, err))
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	want := visit(lost)
+	many := &together{Blocks: lost}
+	if got := visit(many); !slices.Equal(got, want) || len(got) != 751 {
+		t.Errorf("%d blocks visited, want %d in the same order", len(got), len(want))
+	}
+	if n := many.requests.Load(); n > 200 {
+		t.Errorf("%d requests for 751 blocks", n)
 	}
 }
 

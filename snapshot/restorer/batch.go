@@ -3,6 +3,7 @@ package restorer
 import (
 	"fmt"
 
+	blocks "github.com/ipfs/go-block-format"
 	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/snapshot/meta"
@@ -28,6 +29,8 @@ type task struct {
 	entry  tree.Entry
 	exists bool
 	group  *group // of hardlinks, if the entry is the first of one
+	// content is that of a file of one block, if it was fetched together with those of others.
+	content blocks.Block
 }
 
 func (b *batch) add(e tree.Entry, exists bool) error {
@@ -63,10 +66,17 @@ func (b *batch) flush() error {
 	}
 }
 
-// work restores a batch's entries, unless the run has failed.
-func (r *run) work(b *batch) {
-	r.fail(r.restoreEntries(b.d, b.tasks))
-	r.fail(r.release(b.d))
+// work restores the batches' entries, until there are no more of them or the run has failed.
+func (r *run) work() {
+	for first := range r.batches {
+		together := r.waiting(first)
+		content, stop := r.contents(together)
+		for _, b := range together {
+			r.fail(r.restoreEntries(b.d, b.tasks, content))
+			r.fail(r.release(b.d))
+		}
+		stop()
+	}
 }
 
 // move is a file that is complete under a temporary name.
@@ -77,11 +87,15 @@ type move struct {
 // restoreEntries restores entries of one directory. New files take the place of old ones together, once their
 // content is on the disk: after a power cut a file that was only renamed may be empty. Syncing the filesystem
 // once for all of them costs less than syncing each.
-func (r *run) restoreEntries(d *dir, tasks []task) error {
+func (r *run) restoreEntries(d *dir, tasks []task, content contents) error {
 	var moves []move
 	var failed error
 	for _, t := range tasks {
 		if failed = r.ctx.Err(); failed != nil {
+			break
+		}
+		if t.content, failed = content.of(t); failed != nil {
+			failed = r.at(d, t.entry.Name, failed)
 			break
 		}
 		did, temp, err := r.restoreEntry(d, t)
@@ -139,11 +153,11 @@ func (r *run) restoreEntry(d *dir, t task) (did outcome, temp string, _ error) {
 	if t.exists {
 		name, did = r.tempName(), replaced
 	}
-	err := r.make(d, name, t.entry)
+	err := r.make(d, name, t)
 	if err == unix.EEXIST && !t.exists {
 		// Planted meanwhile: a rename replaces it, whatever it is, without following it.
 		name, did = r.tempName(), replaced
-		err = r.make(d, name, t.entry)
+		err = r.make(d, name, t)
 	}
 	switch {
 	case err == errRefused:
@@ -158,11 +172,11 @@ func (r *run) restoreEntry(d *dir, t task) (did outcome, temp string, _ error) {
 }
 
 // make makes an entry under a name that does not exist.
-func (r *run) make(d *dir, name string, e tree.Entry) error {
-	if e.Type == meta.File {
-		return r.makeFile(d, name, e)
+func (r *run) make(d *dir, name string, t task) error {
+	if t.entry.Type == meta.File {
+		return r.makeFile(d, name, t)
 	}
-	return r.makeSpecial(d, name, e)
+	return r.makeSpecial(d, name, t.entry)
 }
 
 // rename moves a complete entry from its temporary name into place.

@@ -18,15 +18,15 @@ import (
 const writeback = 8 << 20
 
 // makeFile makes a file under a name that does not exist, and leaves nothing if it fails.
-func (r *run) makeFile(d *dir, name string, e tree.Entry) error {
+func (r *run) makeFile(d *dir, name string, t task) error {
 	if err := r.step(StepCreate); err != nil {
 		return err
 	}
-	fd, err := openat(d.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, uint32(e.Mode&0o777))
+	fd, err := openat(d.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, uint32(t.entry.Mode&0o777))
 	if err != nil {
 		return err
 	}
-	err = r.writeFile(d, fd, e)
+	err = r.writeFile(d, fd, t)
 	if closeErr := unix.Close(fd); err == nil {
 		err = closeErr
 	}
@@ -36,11 +36,12 @@ func (r *run) makeFile(d *dir, name string, e tree.Entry) error {
 	return err
 }
 
-func (r *run) writeFile(d *dir, fd int, e tree.Entry) error {
+func (r *run) writeFile(d *dir, fd int, t task) error {
+	e := t.entry
 	if err := r.step(StepWrite); err != nil {
 		return err
 	}
-	if err := r.writeContent(fd, e); err != nil {
+	if err := r.writeContent(fd, t); err != nil {
 		return err
 	}
 	if !e.HasMeta {
@@ -59,9 +60,10 @@ func (r *run) writeFile(d *dir, fd int, e tree.Entry) error {
 	return err
 }
 
-func (r *run) writeContent(fd int, e tree.Entry) error {
-	if e.CID.Prefix().Codec == cid.Raw && !e.Sparse {
-		return r.withBlock(e.CID, e.Size, func(data []byte) error {
+func (r *run) writeContent(fd int, t task) error {
+	e := t.entry
+	if oneBlock(e) {
+		return r.withContent(t, func(data []byte) error {
 			r.wrote(len(data))
 			return pwrite(fd, data, 0)
 		})
@@ -86,6 +88,9 @@ func (r *run) writeContent(fd int, e tree.Entry) error {
 	p := parts{r: r, do: w.write}
 	return p.run(e)
 }
+
+// oneBlock tells whether a file's block is its content, and written as it is.
+func oneBlock(e tree.Entry) bool { return e.CID.Prefix().Codec == cid.Raw && !e.Sparse }
 
 func (r *run) wrote(n int) {
 	r.tally.bytes.Add(uint64(n))

@@ -193,7 +193,7 @@ func (r *run) link(d *dir, t *task, g *group) (alone bool, _ error) {
 }
 
 // finishAlone restores an entry as a file of its own.
-func (r *run) finishAlone(d *dir, t task) error { return r.restoreEntries(d, []task{t}) }
+func (r *run) finishAlone(d *dir, t task) error { return r.restoreEntries(d, []task{t}, nil) }
 
 func (r *run) makeLink(d *dir, from int, first string, t task) error {
 	if err := r.step(StepLink); err != nil {

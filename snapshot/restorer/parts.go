@@ -37,6 +37,14 @@ func (r *run) withBlock(c cid.Cid, size uint64, use func([]byte) error) error {
 	return use(data)
 }
 
+// withContent is withBlock for the block of a task.
+func (r *run) withContent(t task, use func([]byte) error) error {
+	if t.content != nil {
+		return use(t.content.RawData())
+	}
+	return r.withBlock(t.entry.CID, t.entry.Size, use)
+}
+
 // withChunk calls use with the bytes of a part of a file. They are use's until it returns.
 func (r *run) withChunk(c unixfs.Chunk, use func([]byte) error) error {
 	if c.Data != nil {

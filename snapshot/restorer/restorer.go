@@ -177,11 +177,7 @@ func (r *run) fill(top tree.Entry) {
 	r.spare = make(chan struct{}, r.o.Workers)
 	var workers sync.WaitGroup
 	for range r.o.Workers {
-		workers.Go(func() {
-			for b := range r.batches {
-				r.work(b)
-			}
-		})
+		workers.Go(r.work)
 	}
 	if top.IsDir() {
 		r.fail(r.walk(r.root, 1))

@@ -3,7 +3,9 @@ package treetest
 import (
 	"context"
 	"fmt"
+	"iter"
 	"sync"
+	"sync/atomic"
 
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
@@ -60,4 +62,24 @@ func (m *Memory) Gets() map[cid.Cid]int {
 	gets := m.gets
 	m.gets = map[cid.Cid]int{}
 	return gets
+}
+
+// Together is a store that prefers to be asked for many blocks at once, as one in another process does.
+type Together struct {
+	*Memory
+	Requests atomic.Int64 // calls, whatever they asked for
+}
+
+var _ snapshot.ManyGetter = (*Together)(nil)
+
+// Get implements [snapshot.Blocks].
+func (s *Together) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
+	s.Requests.Add(1)
+	return s.Memory.Get(ctx, c)
+}
+
+// GetMany implements [snapshot.ManyGetter].
+func (s *Together) GetMany(ctx context.Context, cs ...cid.Cid) iter.Seq2[blocks.Block, error] {
+	s.Requests.Add(1)
+	return snapshot.GetMany(ctx, s.Memory, cs...)
 }

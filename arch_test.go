@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"snapshot/dagcbor":       {},
 	"snapshot":               {"snapshot/dagcbor"},
 	"snapshot/blockstest":    {"snapshot"},
+	"snapshot/disktest":      {},
 	"snapshot/meta":          {"snapshot", "snapshot/dagcbor"},
 	"snapshot/unixfs":        {"snapshot", "snapshot/meta"},
 	"snapshot/tree":          {"snapshot", "snapshot/meta", "snapshot/unixfs"},
@@ -42,7 +43,8 @@ var mayImport = map[string][]string{
 	"pinset":                 {},
 	"pinset/pinsettest":      {"pinset"},
 	"pinset/local":           {"pinset", "snapshot", "snapshot/store"},
-	"volume/overlay":         {"snapshot", "snapshot/apply", "snapshot/meta", "snapshot/tree", "snapshot/unixfs"},
+	"volume":                 {"pinset", "snapshot", "snapshot/apply", "snapshot/importer", "snapshot/meta", "snapshot/tree", "snapshot/unixfs"},
+	"volume/overlay":         {"snapshot", "snapshot/apply", "snapshot/importer", "snapshot/meta", "snapshot/tree", "snapshot/unixfs", "volume"},
 	"volume/api":             {"pinset", "snapshot", "snapshot/importer"},
 	"cmd/volary":             {anything},
 

@@ -64,7 +64,7 @@ func (w *Writer) Move(from, to string) { w.moved[from] = to }
 
 // Keep takes an entry of the base as it is, with all that is below it.
 func (w *Writer) Keep(ctx context.Context, st tree.Stored) (Entry, error) {
-	if st.HasRow && w.base.Commit != nil {
+	if st.HasRow {
 		return Entry{Child: st.Child, Row: st.Row}, nil
 	}
 	return w.complete(ctx, st, 0)
@@ -93,7 +93,7 @@ func (w *Writer) Put(ctx context.Context, path string, e Entry, size uint64, lin
 // Dir writes a directory of the given entries, which are in byte order of their names. isNew says that the
 // base has no such directory, at whatever path.
 func (w *Writer) Dir(ctx context.Context, name string, attr meta.Attr, entries []Entry, isNew bool) (Entry, error) {
-	if isNew {
+	if isNew || !w.base.HasSidecar() {
 		w.added.Dirs++
 	}
 	e := Entry{Row: meta.Row{Name: name, Attr: attr}}

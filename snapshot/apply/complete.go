@@ -44,9 +44,9 @@ func (w *Writer) complete(ctx context.Context, st tree.Stored, depth int) (Entry
 	return Entry{Child: st.Child, Row: row}, nil
 }
 
-// keep counts what a base brings that has no statistics of its own.
+// keep counts what a base brings that has no sidecar and so no statistics of its own.
 func (w *Writer) keep(s snapshot.Stats) {
-	if w.base.Commit == nil {
+	if !w.base.HasSidecar() {
 		w.added = plus(w.added, s)
 	}
 }
@@ -84,4 +84,31 @@ func (w *Writer) completeDir(ctx context.Context, dir tree.Entry, depth int) (co
 		w.whole[dir.CID] = c
 	}
 	return c, nil
+}
+
+// Complete is a commit of the base with nothing changed: its Tree, and a Meta with a row for every entry.
+func Complete(ctx context.Context, b snapshot.Blocks, base *tree.Snapshot) (*snapshot.Commit, error) {
+	w := New(b, base)
+	var entries []Entry
+	for st, err := range base.Stored(ctx, base.Root()) {
+		if err != nil {
+			return nil, err
+		}
+		e, err := w.Keep(ctx, st)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, e)
+	}
+	attr := base.Root().Attr
+	xs, err := base.Xattrs(ctx, base.Root())
+	if err != nil {
+		return nil, err
+	}
+	attr.Xattrs, attr.XattrsAt = xs, cid.Undef
+	root, err := w.Dir(ctx, "", attr, entries, false)
+	if err != nil {
+		return nil, err
+	}
+	return w.Commit(ctx, root)
 }

@@ -47,8 +47,7 @@ func (w *Writer) stats(ctx context.Context, l *links) (snapshot.Stats, error) {
 	for _, g := range w.groups {
 		s.Bytes += g.size
 	}
-	if w.base.Commit == nil {
-		s.Dirs++ // the top one
+	if !w.base.HasSidecar() {
 		return s, nil
 	}
 	var gone snapshot.Stats

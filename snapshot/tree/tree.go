@@ -70,6 +70,15 @@ func Open(ctx context.Context, b snapshot.Blocks, c cid.Cid) (*Snapshot, error) 
 	return s, nil
 }
 
+// OpenCommit is Open for a commit that is not stored; the Snapshot has no CID.
+func OpenCommit(ctx context.Context, b snapshot.Blocks, commit *snapshot.Commit) (*Snapshot, error) {
+	s := &Snapshot{blocks: b}
+	if err := s.openTree(ctx, commit); err != nil {
+		return nil, fmt.Errorf("open snapshot of tree %s: %w", commit.Tree, err)
+	}
+	return s, nil
+}
+
 func (s *Snapshot) open(ctx context.Context) error {
 	if !s.CID.Defined() {
 		return fmt.Errorf("no CID: %w", snapshot.ErrFormat)
@@ -98,6 +107,10 @@ func (s *Snapshot) openCommit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return s.openTree(ctx, commit)
+}
+
+func (s *Snapshot) openTree(ctx context.Context, commit *snapshot.Commit) error {
 	root, err := s.stat(ctx, "", commit.Tree)
 	if err != nil {
 		return fmt.Errorf("tree: %w", err)

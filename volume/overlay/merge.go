@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"path"
 	"slices"
 	"strings"
@@ -32,7 +33,7 @@ func Merge(ctx context.Context, b snapshot.Blocks, base, layers *tree.Snapshot) 
 		return nil, fmt.Errorf("merge overlay: %w", err)
 	}
 	root := base.Root()
-	e, err := m.dir(ctx, &place{base: &root, upper: &upper, raw: upperDir})
+	e, err := m.dir(ctx, &place{base: &root, upper: upper, raw: upperDir})
 	if err != nil {
 		return nil, fmt.Errorf("merge overlay: %w", err)
 	}
@@ -43,7 +44,6 @@ type merger struct {
 	base, layers *tree.Snapshot
 	w            *apply.Writer
 	links        linkNames
-	indexed      indexed
 }
 
 // place is a directory of the merged tree.
@@ -52,7 +52,7 @@ type place struct {
 	path  string      // in the merged tree
 	base  *tree.Entry // directory of the base, if it has part in it
 	from  string      // path in the base
-	upper *tree.Entry // directory of upper, if it has part in it
+	upper tree.Entry  // directory of upper
 	raw   string      // path in layers
 	depth int
 }
@@ -65,98 +65,79 @@ func (m *merger) dir(ctx context.Context, p *place) (apply.Entry, error) {
 	if err := ctx.Err(); err != nil {
 		return apply.Entry{}, err
 	}
-	var entries []apply.Entry
-	add := func(e apply.Entry, ok bool, err error) error {
-		if ok && err == nil {
-			entries = append(entries, e)
-		}
-		return err
-	}
-	uppers, err := m.uppers(ctx, p)
+	lowers, uppers, err := m.list(ctx, p)
 	if err != nil {
 		return apply.Entry{}, err
 	}
-	if p.base != nil {
-		for st, err := range m.base.Stored(ctx, *p.base) {
-			if err != nil {
-				return apply.Entry{}, err
-			}
-			for len(uppers) > 0 && uppers[0].Name < st.Name {
-				if err := add(m.upper(ctx, p, uppers[0], nil)); err != nil {
-					return apply.Entry{}, err
-				}
-				uppers = uppers[1:]
-			}
-			if len(uppers) > 0 && uppers[0].Name == st.Name {
-				err = add(m.upper(ctx, p, uppers[0], &st))
-				uppers = uppers[1:]
-			} else {
-				err = add(m.lower(ctx, p, st))
-			}
-			if err != nil {
-				return apply.Entry{}, err
-			}
+	var entries []apply.Entry
+	for st, u := range join(lowers, uppers) {
+		var e apply.Entry
+		shown := true
+		if u == nil {
+			e, err = m.w.Keep(ctx, *st)
+		} else {
+			e, shown, err = m.entry(ctx, p, *u, st)
 		}
-	}
-	for _, u := range uppers {
-		if err := add(m.upper(ctx, p, u, nil)); err != nil {
+		if err != nil {
 			return apply.Entry{}, err
 		}
+		if shown {
+			entries = append(entries, e)
+		}
 	}
-	attr, err := m.attr(ctx, p)
+	_, attr, err := split(ctx, m.layers, p.upper)
 	if err != nil {
 		return apply.Entry{}, fmt.Errorf("%q: %w", p.path, err)
 	}
 	return m.w.Dir(ctx, p.name, attr, entries, p.base == nil)
 }
 
-func (m *merger) uppers(ctx context.Context, p *place) ([]tree.Entry, error) {
-	if p.upper == nil {
-		return nil, nil
-	}
-	var es []tree.Entry
-	for e, err := range m.layers.Entries(ctx, *p.upper) {
-		if err != nil {
-			return nil, err
+// list returns what the base and upper have in a place, each in byte order of the names.
+func (m *merger) list(ctx context.Context, p *place) (lowers []tree.Stored, uppers []tree.Entry, _ error) {
+	if p.base != nil {
+		for st, err := range m.base.Stored(ctx, *p.base) {
+			if err != nil {
+				return nil, nil, err
+			}
+			lowers = append(lowers, st)
 		}
-		es = append(es, e)
 	}
-	return es, nil
+	for u, err := range m.layers.Entries(ctx, p.upper) {
+		if err != nil {
+			return nil, nil, err
+		}
+		uppers = append(uppers, u)
+	}
+	return lowers, uppers, nil
 }
 
-func (m *merger) attr(ctx context.Context, p *place) (meta.Attr, error) {
-	if p.upper == nil {
-		xs, err := m.base.Xattrs(ctx, *p.base)
-		attr := p.base.Attr
-		attr.Xattrs, attr.XattrsAt = xs, meta.Attr{}.XattrsAt
-		return attr, err
+// join pairs entries of the same name; one of a pair may be nil.
+func join(lowers []tree.Stored, uppers []tree.Entry) iter.Seq2[*tree.Stored, *tree.Entry] {
+	return func(yield func(*tree.Stored, *tree.Entry) bool) {
+		for len(lowers) > 0 || len(uppers) > 0 {
+			var st *tree.Stored
+			var u *tree.Entry
+			if len(uppers) == 0 || len(lowers) > 0 && lowers[0].Name <= uppers[0].Name {
+				st = &lowers[0]
+			}
+			if st == nil || len(uppers) > 0 && uppers[0].Name == st.Name {
+				u = &uppers[0]
+			}
+			if !yield(st, u) {
+				return
+			}
+			if st != nil {
+				lowers = lowers[1:]
+			}
+			if u != nil {
+				uppers = uppers[1:]
+			}
+		}
 	}
-	_, attr, err := split(ctx, m.layers, *p.upper)
-	return attr, err
 }
 
-// lower takes an entry of the base that upper has nothing of.
-func (m *merger) lower(ctx context.Context, p *place, st tree.Stored) (apply.Entry, bool, error) {
-	from := tree.Join(p.from, st.Name)
-	if x, ok := m.indexed.at(from); ok {
-		m.w.Drop(from)
-		e, err := m.putIndexed(ctx, tree.Join(p.path, st.Name), st.Name, x)
-		return e, true, err
-	}
-	if !m.indexed.below(from) {
-		e, err := m.w.Keep(ctx, st)
-		return e, true, err
-	}
-	dir, err := m.base.Resolve(ctx, st)
-	if err != nil {
-		return apply.Entry{}, false, err
-	}
-	e, err := m.dir(ctx, &place{name: st.Name, path: tree.Join(p.path, st.Name), base: &dir, from: from, depth: p.depth + 1})
-	return e, true, err
-}
-
-// upper takes an entry of upper; st is what the base has at its place.
-func (m *merger) upper(ctx context.Context, p *place, u tree.Entry, st *tree.Stored) (apply.Entry, bool, error) {
+// entry takes an entry of upper; st is what the base has at its place. It is false for one that is not shown.
+func (m *merger) entry(ctx context.Context, p *place, u tree.Entry, st *tree.Stored) (apply.Entry, bool, error) {
 	from, to := tree.Join(p.from, u.Name), tree.Join(p.path, u.Name)
 	if isWhiteout(u) {
 		if st != nil {
@@ -186,7 +167,7 @@ func (m *merger) upper(ctx context.Context, p *place, u tree.Entry, st *tree.Sto
 }
 
 func (m *merger) upperDir(ctx context.Context, p *place, u tree.Entry, st *tree.Stored, k marks, raw string) (apply.Entry, error) {
-	next := &place{name: u.Name, path: tree.Join(p.path, u.Name), upper: &u, raw: raw, depth: p.depth + 1}
+	next := &place{name: u.Name, path: tree.Join(p.path, u.Name), upper: u, raw: raw, depth: p.depth + 1}
 	same := tree.Join(p.from, u.Name)
 	switch {
 	case k.opaque:

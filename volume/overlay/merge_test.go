@@ -1,8 +1,6 @@
 package overlay_test
 
 import (
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"maps"
 	"testing"
@@ -148,60 +146,54 @@ func links(pairs ...string) (hs []meta.Hardlink) {
 	return hs
 }
 
-// handle is the name in the index of the copy of an entry of the base.
-func handle(number uint64) string {
-	h := make([]byte, 33)
-	h[1], h[2], h[4] = 0xfb, 33, 0x81
-	node := overlay.NodeOfNumber(number)
-	binary.NativeEndian.PutUint32(h[21:], uint32(node>>32))
-	binary.NativeEndian.PutUint32(h[25:], uint32(node))
-	return hex.EncodeToString(h)
-}
-
 func TestMergeFollowsHardlinks(t *testing.T) {
 	one, changed := tt.File("one"), tt.File("changed")
-	// Numbers: a 1, d 2, d/b 3, d/e 4, d/e/c 5, z 6.
+	stub := func(path string) tt.Node {
+		return tt.File("\x00\x00\x00").With(xattrs("trusted.overlay.metacopy", "", "trusted.overlay.redirect", "/"+path))
+	}
 	before := children{"a": one, "d": tt.Dir(children{"b": one, "e": tt.Dir(children{"c": one})}), "z": tt.File("z")}
 	beforeLinks := links("d/b", "a", "d/e/c", "a")
+	stubLinks := links("upper/d/b", "upper/a", "upper/d/e/c", "upper/a")
 	for name, c := range map[string]struct {
-		upper, index children
-		upperLinks   []meta.Hardlink
-		want         children
-		wantLinks    []meta.Hardlink
+		upper      children
+		upperLinks []meta.Hardlink
+		want       children
+		wantLinks  []meta.Hardlink
 	}{
+		"names of one file, untouched": {
+			upper:      children{"a": stub("a"), "d": tt.Dir(children{"b": stub("a"), "e": tt.Dir(children{"c": stub("a")})})},
+			upperLinks: stubLinks,
+			want:       before,
+			wantLinks:  beforeLinks,
+		},
 		"a write by one name shows at all": {
-			upper:      children{"d": tt.Dir(children{"b": changed})},
-			index:      children{handle(1): changed},
-			upperLinks: links("work/index/"+handle(1), "upper/d/b"),
+			upper:      children{"a": changed, "d": tt.Dir(children{"b": changed, "e": tt.Dir(children{"c": changed})})},
+			upperLinks: stubLinks,
 			want:       children{"a": changed, "d": tt.Dir(children{"b": changed, "e": tt.Dir(children{"c": changed})}), "z": tt.File("z")},
 			wantLinks:  beforeLinks,
 		},
-		"a write by a name that was removed after": {
-			upper:     children{"a": whiteout},
-			index:     children{handle(1): changed},
-			want:      children{"d": tt.Dir(children{"b": changed, "e": tt.Dir(children{"c": changed})}), "z": tt.File("z")},
-			wantLinks: links("d/e/c", "d/b"),
-		},
-		"a new mode, by a name whose directory was moved": {
+		"a name removed, and the directory of another moved": {
 			upper: children{
-				"d": whiteout,
-				"n": tt.Dir(children{"b": tt.File("\x00\x00\x00").With(mode(0o600)).With(xattrs("trusted.overlay.metacopy", ""))}).
-					With(xattrs("trusted.overlay.redirect", "d")),
+				"a": whiteout, "d": whiteout,
+				"n": tt.Dir(children{"b": stub("a"), "e": tt.Dir(children{"c": stub("a")})}).With(xattrs("trusted.overlay.redirect", "d")),
 			},
-			index:      children{handle(1): tt.File("\x00\x00\x00").With(mode(0o600)).With(xattrs("trusted.overlay.metacopy", ""))},
-			upperLinks: links("work/index/"+handle(1), "upper/n/b"),
-			want: children{"a": one.With(mode(0o600)), "z": tt.File("z"),
-				"n": tt.Dir(children{"b": one.With(mode(0o600)), "e": tt.Dir(children{"c": one.With(mode(0o600))})})},
-			wantLinks: links("n/b", "a", "n/e/c", "a"),
+			upperLinks: links("upper/n/e/c", "upper/n/b"),
+			want:       children{"n": tt.Dir(children{"b": one, "e": tt.Dir(children{"c": one})}), "z": tt.File("z")},
+			wantLinks:  links("n/e/c", "n/b"),
 		},
-		"one name replaced": {
+		"without stubs, a name replaced leaves the others together": {
 			upper:     children{"a": tt.File("other")},
 			want:      children{"a": tt.File("other"), "d": tt.Dir(children{"b": one, "e": tt.Dir(children{"c": one})}), "z": tt.File("z")},
 			wantLinks: links("d/e/c", "d/b"),
 		},
-		"all names but one gone": {
+		"without stubs, all names but one gone": {
 			upper: children{"d": whiteout},
 			want:  children{"a": one, "z": tt.File("z")},
+		},
+		"without stubs, a directory with names moved": {
+			upper:     children{"d": whiteout, "A": tt.Dir(nil).With(xattrs("trusted.overlay.redirect", "d"))},
+			want:      children{"a": one, "A": before["d"], "z": tt.File("z")},
+			wantLinks: links("A/e/c", "A/b", "a", "A/b"),
 		},
 		"new names": {
 			upper:      children{"m": changed, "n": changed},
@@ -212,7 +204,7 @@ func TestMergeFollowsHardlinks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := tt.NewMemory()
-			layers := tt.Dir(children{"upper": tt.Dir(c.upper), "work": tt.Dir(children{"index": tt.Dir(c.index)})})
+			layers := tt.Dir(children{"upper": tt.Dir(c.upper), "work": tt.Dir(nil)})
 			merged(t, b, tt.Commit(t, b, tt.Dir(before), beforeLinks...), tt.Commit(t, b, layers, c.upperLinks...),
 				tt.Commit(t, b, tt.Dir(c.want), c.wantLinks...))
 		})

@@ -1,12 +1,6 @@
 // Package overlay joins a read-only view of a snapshot and a local directory for changes into one mount, by the
 // kernel's overlayfs, and turns what was changed into a new snapshot.
 //
-// Start with [Merge], which makes of a base and the layers of a mount the snapshot that is seen through it.
+// Start with [New], the mounter for volumes, or with [Merge], which makes of a base and the layers of a mount the
+// snapshot that is seen through it.
 package overlay
-
-// Inside the directory of an overlay mount.
-const (
-	upperDir = "upper"
-	workDir  = "work"
-	indexDir = workDir + "/index" // made by overlayfs
-)

@@ -1,0 +1,206 @@
+package volume
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/volary/volary/pinset"
+	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/apply"
+	"github.com/volary/volary/snapshot/importer"
+	"github.com/volary/volary/snapshot/tree"
+)
+
+// Steps of a change at which a crash or a power cut may come. Each label is reached before the step is taken.
+const (
+	StepOverlay = "overlay-recorded" // overlay and base are recorded together
+	StepMount   = "mounted"
+	StepUsers   = "users-recorded"
+	StepImport  = "layers-read"
+	StepStore   = "commit-stored" // blocks are durable
+	StepPin     = "commit-pinned"
+	StepHead    = "head-recorded"
+	StepUnmount = "unmounted"
+	StepRetire  = "overlay-retired" // new head and the end of the overlay, in one
+	StepDelete  = "overlay-deleted"
+)
+
+// Keys of the notes at a volume's pins.
+const (
+	PinVolume   = "volume"   // the volume's ID
+	PinName     = "name"     // the volume's name when the commit was made
+	PinSequence = "sequence" // the commit's
+)
+
+// Commit makes a snapshot of a volume as it is now, the head's child. When nothing changed since the head was
+// made, the head stays.
+type Commit struct {
+	Name    string            `json:"name"`
+	Message string            `json:"message,omitempty"`
+	Labels  map[string]string `json:"labels,omitempty"`
+}
+
+func (op *Commit) run(ctx context.Context, m *Manager) (Result, error) {
+	defer m.lock(op.Name)()
+	r, err := m.db.get(op.Name)
+	if err != nil {
+		return Result{}, err
+	}
+	res, err := m.commit(ctx, r, *op, consistencyOf(r))
+	if err != nil {
+		return Result{}, fmt.Errorf("commit %s: %w", op.Name, err)
+	}
+	res.Volume, err = m.info(ctx, r, false)
+	return res, err
+}
+
+// consistencyOf says what a commit of the volume can promise: with users somebody may be writing.
+func consistencyOf(r *record) snapshot.Consistency {
+	if len(r.Users) == 0 {
+		return snapshot.Clean
+	}
+	return snapshot.Live
+}
+
+// commit makes a commit of what the overlay shows, and records it as the head.
+func (m *Manager) commit(ctx context.Context, r *record, op Commit, how snapshot.Consistency) (Result, error) {
+	if r.Overlay == nil || r.Overlay.ReadOnly {
+		return Result{Commit: r.Head}, nil
+	}
+	s, err := m.o.Begin(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	defer s.Close()
+	c, unsettled, err := m.snapshot(ctx, s, r)
+	if err != nil {
+		return Result{}, err
+	}
+	same, err := m.isHead(ctx, s, r, c)
+	if err != nil || same {
+		return Result{Commit: r.Head, Unsettled: unsettled}, err
+	}
+	c.Message, c.Labels, c.Consistency = op.Message, op.Labels, how
+	next, err := m.extend(ctx, s, r, c, r.Head)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := m.step(StepHead); err != nil {
+		return Result{}, err
+	}
+	if err := m.db.put(next); err != nil {
+		return Result{}, err
+	}
+	*r = *next
+	return Result{Commit: r.Head, Created: true, Unsettled: unsettled}, nil
+}
+
+// snapshot stores what the overlay shows.
+func (m *Manager) snapshot(ctx context.Context, s Session, r *record) (*snapshot.Commit, []string, error) {
+	if m.o.Mounter == nil {
+		return nil, nil, ErrCannotMount
+	}
+	if err := m.step(StepImport); err != nil {
+		return nil, nil, err
+	}
+	base, err := tree.Open(ctx, s, r.Overlay.Base)
+	if err != nil {
+		return nil, nil, err
+	}
+	o, err := m.importOptions(r, base)
+	if err != nil {
+		return nil, nil, err
+	}
+	o.Cache = s
+	return m.o.Mounter.Snapshot(ctx, s, base, m.overlayDir(r.Overlay.ID), o)
+}
+
+func (m *Manager) importOptions(r *record, base *tree.Snapshot) (importer.Options, error) {
+	opts, err := ParseOptions(r.Options)
+	if err != nil {
+		return importer.Options{}, err
+	}
+	o := importer.Options{Chunker: opts.Chunker, Exclude: opts.Exclude, NoIgnoreFile: true}
+	if o.Chunker == "" && base.Commit != nil {
+		o.Chunker = base.Commit.Import.Chunker
+	}
+	if o.Chunker == "" {
+		o.Chunker = m.o.Chunker
+	}
+	return o, nil
+}
+
+// isHead reports whether a commit is of the state the head is of. A head that came without a sidecar is
+// compared by the one it would have.
+func (m *Manager) isHead(ctx context.Context, s Session, r *record, c *snapshot.Commit) (bool, error) {
+	head, err := tree.Open(ctx, s, r.Head)
+	if err != nil || head.Commit.Tree != c.Tree {
+		return false, err
+	}
+	sidecar := head.Commit.Meta
+	if !head.HasSidecar() {
+		whole, err := apply.Complete(ctx, s, head)
+		if err != nil {
+			return false, err
+		}
+		sidecar = whole.Meta
+	}
+	return sidecar == c.Meta, nil
+}
+
+// extend makes a commit durable and kept, the child of parents, and returns the record with it as its head.
+// Its order is the argument that nothing is lost: blocks, then the pin that keeps them, then whoever speaks of it.
+func (m *Manager) extend(ctx context.Context, s Session, r *record, c *snapshot.Commit, parents ...cid.Cid) (*record, error) {
+	c.Author, c.Time = m.o.Author, m.o.Now().UTC()
+	if err := snapshot.Extend(ctx, s, c, parents...); err != nil {
+		return nil, err
+	}
+	blk, err := snapshot.EncodeCommit(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.step(StepStore); err != nil {
+		return nil, err
+	}
+	if err := s.Put(ctx, blk); err != nil {
+		return nil, err
+	}
+	if err := s.Sync(ctx); err != nil {
+		return nil, err
+	}
+	if err := m.step(StepPin); err != nil {
+		return nil, err
+	}
+	if err := m.o.Own.MarkOwn(ctx, blk.Cid()); err != nil {
+		return nil, err
+	}
+	next := *r
+	next.Head, next.Sequence = blk.Cid(), c.Sequence
+	return &next, m.o.Pins.Add(ctx, m.pinOf(&next))
+}
+
+func (m *Manager) pinOf(r *record) pinset.Pin {
+	return pinset.Pin{Root: r.Head, Name: fmt.Sprintf("%s@%d", r.Name, r.Sequence), Meta: map[string]string{
+		PinVolume: r.ID, PinName: r.Name, PinSequence: fmt.Sprint(r.Sequence),
+	}}
+}
+
+// dirty reports whether the overlay shows something else than the head.
+func (m *Manager) dirty(ctx context.Context, r *record) (bool, error) {
+	if r.Overlay == nil || r.Overlay.ReadOnly || m.o.Mounter == nil {
+		return false, nil
+	}
+	s, err := m.o.Begin(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer s.Close()
+	c, _, err := m.snapshot(ctx, s, r)
+	if err != nil {
+		return false, err
+	}
+	same, err := m.isHead(ctx, s, r, c)
+	return !same, err
+}

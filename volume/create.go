@@ -1,0 +1,143 @@
+package volume
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/meta"
+	"github.com/volary/volary/snapshot/tree"
+	"github.com/volary/volary/snapshot/unixfs"
+)
+
+// Create makes a volume, empty or from a snapshot. No data is copied.
+type Create struct {
+	Name    string            `json:"name"`
+	From    string            `json:"from,omitempty"` // a reference; see [Manager.Resolve]
+	Options map[string]string `json:"options,omitempty"`
+}
+
+func (op *Create) run(ctx context.Context, m *Manager) (Result, error) {
+	if err := CheckName(op.Name); err != nil {
+		return Result{}, err
+	}
+	o, err := ParseOptions(op.Options)
+	if err != nil {
+		return Result{}, err
+	}
+	defer m.lock(op.Name)()
+	if _, err := m.db.get(op.Name); err == nil {
+		return Result{}, fmt.Errorf("%q: %w", op.Name, ErrExist)
+	}
+	from := cid.Undef
+	if op.From != "" {
+		if from, err = m.Resolve(ctx, op.From); err != nil {
+			return Result{}, err
+		}
+	}
+	r, err := m.create(ctx, op.Name, op.Options, func(ctx context.Context, s Session) (*snapshot.Commit, []cid.Cid, error) {
+		if from.Defined() {
+			return over(ctx, s, from)
+		}
+		c, err := m.empty(ctx, s, o)
+		return c, nil, err
+	})
+	if err != nil {
+		return Result{}, fmt.Errorf("create volume %s: %w", op.Name, err)
+	}
+	return m.result(ctx, r)
+}
+
+func (m *Manager) result(ctx context.Context, r *record) (Result, error) {
+	i, err := m.info(ctx, r, false)
+	return Result{Volume: i, Commit: r.Head}, err
+}
+
+// create records a new volume with the commit that first makes.
+func (m *Manager) create(ctx context.Context, name string, options map[string]string,
+	first func(context.Context, Session) (*snapshot.Commit, []cid.Cid, error)) (*record, error) {
+	s, err := m.o.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	c, parents, err := first(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	r := &record{Name: name, ID: newID(), Created: m.o.Now().UTC(), Options: options}
+	c.Consistency = snapshot.Clean
+	if r, err = m.extend(ctx, s, r, c, parents...); err != nil {
+		return nil, err
+	}
+	if err := m.step(StepHead); err != nil {
+		return nil, err
+	}
+	return r, m.db.add(r)
+}
+
+func newID() string {
+	b := make([]byte, 8)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}
+
+// over is a commit of the same files as a snapshot, after it if that is a commit.
+func over(ctx context.Context, s Session, root cid.Cid) (*snapshot.Commit, []cid.Cid, error) {
+	t, err := tree.Open(ctx, s, root)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !t.Root().IsDir() {
+		return nil, nil, fmt.Errorf("%s is a %s, not a directory: %w", root, t.Root().Type, ErrInvalid)
+	}
+	if t.Commit == nil {
+		return &snapshot.Commit{Tree: root, Import: snapshot.ImportInfo{Profile: unixfs.Profile}}, nil, nil
+	}
+	return &snapshot.Commit{Tree: t.Commit.Tree, Meta: t.Commit.Meta, Stats: t.Commit.Stats, Import: t.Commit.Import}, []cid.Cid{root}, nil
+}
+
+// empty is a commit of an empty directory.
+func (m *Manager) empty(ctx context.Context, s Session, o VolumeOptions) (*snapshot.Commit, error) {
+	dir, err := unixfs.WriteDir(ctx, s, nil)
+	if err != nil {
+		return nil, err
+	}
+	now := m.o.Now()
+	sidecar, err := meta.WriteRoot(ctx, s, meta.Attr{
+		Type: meta.Dir, Mode: o.Mode, UID: o.UID, GID: o.GID, Sec: now.Unix(), Nsec: uint32(now.Nanosecond()),
+	}, nil)
+	chunker := o.Chunker
+	if chunker == "" {
+		chunker = m.o.Chunker
+	}
+	return &snapshot.Commit{
+		Tree: dir.CID, Meta: sidecar, Stats: snapshot.Stats{Dirs: 1},
+		Import: snapshot.ImportInfo{Profile: unixfs.Profile, Chunker: chunker},
+	}, err
+}
+
+// Clone makes a volume that begins at another's state. No data is copied. What the other has not committed is
+// not in it.
+type Clone struct {
+	Name    string            `json:"name"` // or a reference to one of its states, such as data@3
+	To      string            `json:"to"`
+	Options map[string]string `json:"options,omitempty"` // instead of those of the other
+}
+
+func (op *Clone) run(ctx context.Context, m *Manager) (Result, error) {
+	options := op.Options
+	if options == nil {
+		name, _, _ := splitRef(op.Name)
+		r, err := m.db.get(name)
+		if err != nil {
+			return Result{}, err
+		}
+		options = r.Options
+	}
+	return (&Create{Name: op.To, From: op.Name, Options: options}).run(ctx, m)
+}

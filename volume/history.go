@@ -1,0 +1,144 @@
+package volume
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/tree"
+)
+
+// history yields a commit and its ancestors, the newest first.
+func (m *Manager) history(ctx context.Context, head cid.Cid) iter.Seq2[snapshot.Ancestor, error] {
+	return func(yield func(snapshot.Ancestor, error) bool) {
+		t, err := tree.Open(ctx, m.o.Blocks, head)
+		if err != nil {
+			yield(snapshot.Ancestor{}, err)
+			return
+		}
+		if !yield(snapshot.Ancestor{CID: head, Sequence: t.Commit.Sequence, Time: t.Commit.Time}, nil) {
+			return
+		}
+		for a, err := range snapshot.History(ctx, m.o.Blocks, t.Commit) {
+			if !yield(a, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Rollback makes the state of an earlier snapshot, or of any other, the newest one. What was not committed is
+// committed first. A volume that is mounted is not rolled back.
+type Rollback struct {
+	Name    string `json:"name"`
+	To      string `json:"to"` // a reference, or what stands after the @ of one
+	Message string `json:"message,omitempty"`
+}
+
+func (op *Rollback) run(ctx context.Context, m *Manager) (Result, error) {
+	defer m.lock(op.Name)()
+	r, err := m.db.get(op.Name)
+	if err != nil {
+		return Result{}, err
+	}
+	if len(r.Users) > 0 {
+		return Result{}, mounted(r)
+	}
+	to, err := m.rollbackTarget(ctx, r, op.To)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := m.settle(ctx, r, "before the rollback to "+to.String()); err != nil {
+		return Result{}, fmt.Errorf("commit %s before the rollback: %w", op.Name, err)
+	}
+	if err := m.rollback(ctx, r, to, op.Message); err != nil {
+		return Result{}, fmt.Errorf("roll back %s: %w", op.Name, err)
+	}
+	res, err := m.result(ctx, r)
+	res.Created = true
+	return res, err
+}
+
+func (m *Manager) rollbackTarget(ctx context.Context, r *record, to string) (cid.Cid, error) {
+	if c, err := m.state(ctx, r, to); err == nil {
+		return c, nil
+	}
+	return m.Resolve(ctx, to)
+}
+
+func (m *Manager) rollback(ctx context.Context, r *record, to cid.Cid, message string) error {
+	s, err := m.o.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	c, _, err := over(ctx, s, to)
+	if err != nil {
+		return err
+	}
+	c.Consistency, c.Message = snapshot.Clean, message
+	if c.Message == "" {
+		c.Message = "rolled back to " + to.String()
+	}
+	next, err := m.extend(ctx, s, r, c, r.Head)
+	if err != nil {
+		return err
+	}
+	if err := m.step(StepHead); err != nil {
+		return err
+	}
+	*r = *next
+	return m.db.put(r)
+}
+
+// Tag gives a state of a volume a name, VOLUME@TAG, or takes the name away.
+type Tag struct {
+	Name   string `json:"name"`
+	Tag    string `json:"tag"`
+	State  string `json:"state,omitempty"` // what stands after the @; empty: the head
+	Delete bool   `json:"delete,omitempty"`
+}
+
+func (op *Tag) run(ctx context.Context, m *Manager) (Result, error) {
+	defer m.lock(op.Name)()
+	r, err := m.db.get(op.Name)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := checkTag(op.Tag); err != nil {
+		return Result{}, err
+	}
+	tags := maps.Clone(r.Tags)
+	if tags == nil {
+		tags = map[string]cid.Cid{}
+	}
+	if _, ok := tags[op.Tag]; op.Delete && !ok {
+		return Result{}, fmt.Errorf("%s@%s: %w", op.Name, op.Tag, ErrNotFound)
+	}
+	target := r.Head
+	if op.State != "" {
+		if target, err = m.state(ctx, r, op.State); err != nil {
+			return Result{}, err
+		}
+	}
+	if tags[op.Tag] = target; op.Delete {
+		delete(tags, op.Tag)
+	}
+	r.Tags = tags
+	if err := m.db.put(r); err != nil {
+		return Result{}, err
+	}
+	return m.result(ctx, r)
+}
+
+// checkTag refuses tags that would be taken for something else after an @.
+func checkTag(tag string) error {
+	if err := CheckName(tag); err != nil || tag[0] == '~' || tag[0] >= '0' && tag[0] <= '9' {
+		return fmt.Errorf("tag %q: %w\na tag is a name that does not begin with a digit, '~', '.' or '-'", tag, ErrInvalid)
+	}
+	return nil
+}

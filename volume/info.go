@@ -1,0 +1,79 @@
+package volume
+
+import (
+	"context"
+	"time"
+
+	"github.com/ipfs/go-cid"
+)
+
+// Info is what is known of a volume.
+type Info struct {
+	Name       string             `json:"name"`
+	ID         string             `json:"id"`
+	Head       cid.Cid            `json:"head"`
+	Sequence   uint64             `json:"sequence"`
+	Created    time.Time          `json:"created"`
+	Options    map[string]string  `json:"options,omitempty"`
+	Tags       map[string]cid.Cid `json:"tags,omitempty"`
+	Dirty      *bool              `json:"dirty,omitempty"` // there are changes that no commit has; only when asked for
+	Base       *cid.Cid           `json:"base,omitempty"`  // what the changes are on
+	Mountpoint string             `json:"mountpoint,omitempty"`
+	Users      []string           `json:"users,omitempty"`
+	Removed    *time.Time         `json:"removed,omitempty"`
+}
+
+// info describes a volume; looking for changes takes as long as a commit.
+func (m *Manager) info(ctx context.Context, r *record, withDirty bool) (*Info, error) {
+	i := &Info{
+		Name: r.Name, ID: r.ID, Head: r.Head, Sequence: r.Sequence, Created: r.Created, Options: r.Options, Tags: r.Tags,
+		Users: r.users(),
+	}
+	if r.Overlay != nil {
+		i.Base = &r.Overlay.Base
+		if len(r.Users) > 0 && m.o.Mounter != nil {
+			i.Mountpoint = m.o.Mounter.Path(m.overlayDir(r.Overlay.ID))
+		}
+	}
+	if !r.Removed.IsZero() {
+		i.Removed = &r.Removed
+	}
+	if !withDirty {
+		return i, nil
+	}
+	dirty, err := m.dirty(ctx, r)
+	i.Dirty = &dirty
+	return i, err
+}
+
+// List returns all volumes by name, and with trash those that were removed and can be taken back.
+func (m *Manager) List(ctx context.Context, trash bool) ([]Info, error) {
+	rs, err := m.db.list(bucketVolumes)
+	if err == nil && trash {
+		var removed []*record
+		removed, err = m.db.list(bucketTrash)
+		rs = append(rs, removed...)
+	}
+	if err != nil {
+		return nil, err
+	}
+	infos := make([]Info, 0, len(rs))
+	for _, r := range rs {
+		i, err := m.info(ctx, r, false)
+		if err != nil {
+			return nil, err
+		}
+		infos = append(infos, *i)
+	}
+	return infos, nil
+}
+
+// Inspect says all that is known of a volume, whether it has changes that are not committed among it.
+func (m *Manager) Inspect(ctx context.Context, name string) (*Info, error) {
+	defer m.lock(name)()
+	r, err := m.db.get(name)
+	if err != nil {
+		return nil, err
+	}
+	return m.info(ctx, r, true)
+}

@@ -1,0 +1,253 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/volary/volary/snapshot/tree"
+)
+
+// DefaultUser is who mounts a volume when nobody is named.
+const DefaultUser = "cli"
+
+// Mount makes a volume visible as a directory. Mounting for a user who has it mounted is no change.
+type Mount struct {
+	Name     string `json:"name"`
+	User     string `json:"user,omitempty"` // DefaultUser if empty
+	ReadOnly bool   `json:"read_only,omitempty"`
+}
+
+func (op *Mount) run(ctx context.Context, m *Manager) (Result, error) {
+	defer m.lock(op.Name)()
+	r, err := m.db.get(op.Name)
+	if err != nil {
+		return Result{}, err
+	}
+	if m.o.Mounter == nil {
+		return Result{}, fmt.Errorf("mount %s: %w", op.Name, ErrCannotMount)
+	}
+	user := op.User
+	if user == "" {
+		user = DefaultUser
+	}
+	if err := m.mount(ctx, r, user, op.ReadOnly); err != nil {
+		return Result{}, fmt.Errorf("mount %s: %w", op.Name, err)
+	}
+	res, err := m.result(ctx, r)
+	res.Path = m.o.Mounter.Path(m.overlayDir(r.Overlay.ID))
+	return res, err
+}
+
+func (m *Manager) mount(ctx context.Context, r *record, user string, readOnly bool) error {
+	opts, err := ParseOptions(r.Options)
+	if err != nil {
+		return err
+	}
+	readOnly = readOnly || opts.ReadOnly
+	if len(r.Users) > 0 && r.Overlay.ReadOnly != readOnly {
+		return fmt.Errorf("%w the other way, read-only or not, by %s", ErrMounted, strings.Join(r.users(), ", "))
+	}
+	if r.Overlay != nil && r.Overlay.ReadOnly != readOnly {
+		if err := m.settle(ctx, r, "before it was mounted otherwise"); err != nil {
+			return err
+		}
+	}
+	if r.Overlay == nil {
+		if err := m.newOverlay(r, readOnly); err != nil {
+			return err
+		}
+	}
+	if err := m.mountOverlay(ctx, r); err != nil {
+		return err
+	}
+	if _, has := r.Users[user]; has {
+		return nil
+	}
+	if err := m.step(StepUsers); err != nil {
+		return err
+	}
+	users := maps.Clone(r.Users)
+	if users == nil {
+		users = map[string]time.Time{}
+	}
+	users[user] = m.o.Now().UTC()
+	r.Users = users
+	return m.db.put(r)
+}
+
+// newOverlay records a fresh directory of changes together with its base, before anything is in it.
+func (m *Manager) newOverlay(r *record, readOnly bool) error {
+	next := *r
+	next.Overlay = &overlayRecord{ID: newID(), Base: r.Head, ReadOnly: readOnly}
+	dir := m.overlayDir(next.Overlay.ID)
+	if err := os.Mkdir(dir, 0o711); err != nil {
+		return err
+	}
+	if err := syncDir(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	if err := m.step(StepOverlay); err != nil {
+		return err
+	}
+	if err := m.db.put(&next); err != nil {
+		return err
+	}
+	*r = next
+	return nil
+}
+
+// mountOverlay mounts what is recorded, or takes over what is mounted already.
+func (m *Manager) mountOverlay(ctx context.Context, r *record) error {
+	base, err := tree.Open(ctx, m.o.Blocks, r.Overlay.Base)
+	if err != nil {
+		return err
+	}
+	own, err := m.o.Own.Own(ctx, r.Overlay.Base)
+	if err != nil {
+		return err
+	}
+	if err := m.step(StepMount); err != nil {
+		return err
+	}
+	return m.o.Mounter.Mount(ctx, base, m.overlayDir(r.Overlay.ID), MountOptions{ReadOnly: r.Overlay.ReadOnly, Foreign: !own})
+}
+
+// Unmount ends a user's mount. With the last user the volume is unmounted, and unless its option says otherwise
+// its changes are committed.
+type Unmount struct {
+	Name string `json:"name"`
+	User string `json:"user,omitempty"` // DefaultUser if empty
+}
+
+func (op *Unmount) run(ctx context.Context, m *Manager) (Result, error) {
+	defer m.lock(op.Name)()
+	r, err := m.db.get(op.Name)
+	if err != nil {
+		return Result{}, err
+	}
+	user := op.User
+	if user == "" {
+		user = DefaultUser
+	}
+	if err := m.unmount(ctx, r, user); err != nil {
+		return Result{}, fmt.Errorf("unmount %s: %w", op.Name, err)
+	}
+	return m.result(ctx, r)
+}
+
+func (m *Manager) unmount(ctx context.Context, r *record, user string) error {
+	if _, has := r.Users[user]; !has {
+		return nil
+	}
+	if len(r.Users) == 1 {
+		if m.o.Mounter == nil {
+			return ErrCannotMount
+		}
+		if err := m.step(StepUnmount); err != nil {
+			return err
+		}
+		if err := m.o.Mounter.Unmount(ctx, m.overlayDir(r.Overlay.ID)); err != nil {
+			return err
+		}
+	}
+	if err := m.step(StepUsers); err != nil {
+		return err
+	}
+	users := maps.Clone(r.Users)
+	delete(users, user)
+	r.Users = users
+	if err := m.db.put(r); err != nil || len(users) > 0 {
+		return err
+	}
+	opts, err := ParseOptions(r.Options)
+	if err != nil || opts.Commit == CommitManually {
+		return err
+	}
+	return m.settle(ctx, r, "")
+}
+
+// settle commits the changes of a volume that nobody has mounted, and ends its overlay.
+func (m *Manager) settle(ctx context.Context, r *record, message string) error {
+	if r.Overlay == nil {
+		return nil
+	}
+	if m.o.Mounter == nil {
+		return ErrCannotMount
+	}
+	dir := m.overlayDir(r.Overlay.ID)
+	if err := m.o.Mounter.Unmount(ctx, dir); err != nil {
+		return err
+	}
+	if _, err := m.commit(ctx, r, Commit{Message: message}, consistencyOf(r)); err != nil {
+		return err
+	}
+	return m.retire(r)
+}
+
+// retire ends an overlay whose changes are in the head.
+func (m *Manager) retire(r *record) error {
+	if err := m.step(StepRetire); err != nil {
+		return err
+	}
+	next := *r
+	next.Overlay = nil
+	if err := m.db.retire(&next, r.Overlay.ID); err != nil {
+		return err
+	}
+	*r = next
+	return m.sweep()
+}
+
+// sweep deletes the directories of retired overlays.
+func (m *Manager) sweep() error {
+	ids, err := m.db.retired()
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if err := m.step(StepDelete); err != nil {
+			return err
+		}
+		if err := removeOverlay(m.overlayDir(id)); err != nil {
+			return fmt.Errorf("delete the changes that were committed: %w", err)
+		}
+		if err := m.db.deleted(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeOverlay deletes a directory of changes; the immutable flag, which a program may have set on a file of
+// its own, does not stop it.
+func removeOverlay(dir string) error {
+	if err := os.RemoveAll(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	for {
+		if err = unix.Fsync(int(d.Fd())); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+func mounted(r *record) error {
+	return fmt.Errorf("%s, by %s: %w\nunmount it first", r.Name, strings.Join(r.users(), ", "), ErrMounted)
+}

@@ -1,0 +1,102 @@
+package volume
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/volary/volary/snapshot/importer"
+)
+
+// CommitOnUnmount, CommitManually: when the changes of a volume become a commit by themselves.
+const (
+	CommitOnUnmount = "unmount"
+	CommitManually  = "manual"
+)
+
+// DefaultTrash is how long a removed volume can be taken back.
+const DefaultTrash = 7 * 24 * time.Hour
+
+// VolumeOptions are what a volume is made with, as KEY=VALUE.
+type VolumeOptions struct {
+	Commit   string        // CommitOnUnmount or CommitManually, beside Interval
+	Interval time.Duration // between commits while mounted; 0: none
+	Chunker  string        // empty: that of the base
+	Exclude  []string      // patterns of gitignore(5) of what is not committed
+	ReadOnly bool
+	Trash    time.Duration
+	UID, GID uint32 // of a fresh volume's root
+	Mode     uint16
+}
+
+// optionKeys say what each key's value is.
+var optionKeys = map[string]string{
+	"chunker":  "how files are cut: size-N, rabin-MIN-AVG-MAX or buzhash",
+	"commit":   "unmount (the default), manual, or an interval such as 5m",
+	"exclude":  "patterns, separated by commas, of what is never committed",
+	"gid":      "group of an empty volume's root",
+	"mode":     "permissions of an empty volume's root, in octal",
+	"readonly": "true or false: nothing can be changed",
+	"trash":    "how long the volume can be taken back once removed, such as 168h",
+	"uid":      "owner of an empty volume's root",
+}
+
+// ParseOptions reads a volume's options. An unknown key, a value that is not one, or options that contradict
+// each other are an error that wraps ErrInvalid and lists what is valid.
+func ParseOptions(given map[string]string) (VolumeOptions, error) {
+	o := VolumeOptions{Commit: CommitOnUnmount, Trash: DefaultTrash, Mode: 0o755}
+	for _, key := range slices.Sorted(maps.Keys(given)) {
+		value := given[key]
+		usage, known := optionKeys[key]
+		if !known {
+			return o, fmt.Errorf("option %q: %w\nthe options are %s", key, ErrInvalid, strings.Join(slices.Sorted(maps.Keys(optionKeys)), ", "))
+		}
+		if err := o.set(key, value); err != nil {
+			return o, fmt.Errorf("option %s=%s: %w\n%s is %s", key, value, ErrInvalid, key, usage)
+		}
+	}
+	if o.ReadOnly && (given["commit"] != "" || given["exclude"] != "" || given["chunker"] != "") {
+		return o, fmt.Errorf("options of commits for a volume that is readonly: %w", ErrInvalid)
+	}
+	return o, nil
+}
+
+func (o *VolumeOptions) set(key, value string) error {
+	var err error
+	number := func(base, bits int) uint64 {
+		n, e := strconv.ParseUint(value, base, bits)
+		err = e
+		return n
+	}
+	switch key {
+	case "chunker":
+		o.Chunker, err = value, importer.CheckChunker(value)
+	case "commit":
+		if o.Commit = value; value != CommitOnUnmount && value != CommitManually {
+			o.Commit = CommitOnUnmount
+			if o.Interval, err = time.ParseDuration(value); err == nil && o.Interval < time.Second {
+				err = ErrInvalid
+			}
+		}
+	case "exclude":
+		o.Exclude = strings.Split(value, ",")
+	case "readonly":
+		o.ReadOnly, err = strconv.ParseBool(value)
+	case "trash":
+		if o.Trash, err = time.ParseDuration(value); err == nil && o.Trash < 0 {
+			err = ErrInvalid
+		}
+	case "uid":
+		o.UID = uint32(number(10, 32))
+	case "gid":
+		o.GID = uint32(number(10, 32))
+	case "mode":
+		if o.Mode = uint16(number(8, 12)); err != nil {
+			err = ErrInvalid
+		}
+	}
+	return err
+}

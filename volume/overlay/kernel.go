@@ -1,0 +1,127 @@
+package overlay
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/volary/volary/volume"
+)
+
+// mountOverlay mounts the layers of a directory. The layers are given by descriptors: their paths may have
+// characters that mean something in mount options.
+func mountOverlay(dir string, o volume.MountOptions) error {
+	options := "index=off,metacopy=on,redirect_dir=on,xino=on"
+	for _, l := range []struct{ option, path string }{
+		{"lowerdir", lowerDir}, {"upperdir", filepath.Join(layersDir, upperDir)}, {"workdir", filepath.Join(layersDir, workDir)},
+	} {
+		d, err := os.Open(filepath.Join(dir, l.path))
+		if err != nil {
+			return err
+		}
+		defer d.Close()
+		options += fmt.Sprintf(",%s=/proc/self/fd/%d", l.option, d.Fd())
+	}
+	return unix.Mount("volary", filepath.Join(dir, mergedDir), "overlay", mountFlags(o), options)
+}
+
+// bindReadOnly shows a lower layer as it is.
+func bindReadOnly(lower, merged string, o volume.MountOptions) error {
+	if err := unix.Mount(lower, merged, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind %s: %w", merged, err)
+	}
+	return unix.Mount("", merged, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|mountFlags(o), "")
+}
+
+func mountFlags(o volume.MountOptions) uintptr {
+	if o.Foreign {
+		return unix.MS_NOSUID | unix.MS_NODEV
+	}
+	return 0
+}
+
+// unmount takes the mount at a path away. Where there is none is no error.
+func unmount(path string) error {
+	err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
+	if err == unix.EINVAL || err == unix.ENOENT {
+		return nil
+	}
+	return err
+}
+
+// isMountPoint reports whether something is mounted at a path.
+func isMountPoint(path string) (bool, error) {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, 0, &st)
+	if err != nil {
+		return false, fmt.Errorf("stat %s: %w", path, err)
+	}
+	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
+}
+
+func syncfs(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return fmt.Errorf("sync the file system of %s: %w", dir, err)
+	}
+	return nil
+}
+
+// holders names the processes that keep a mount busy, as "name (pid)".
+func holders(mount string) []string {
+	var st unix.Stat_t
+	if unix.Stat(mount, &st) != nil {
+		return nil
+	}
+	var found []string
+	procs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, p := range procs {
+		if !holds(p, st.Dev) {
+			continue
+		}
+		name, _ := os.ReadFile(filepath.Join(p, "comm"))
+		found = append(found, fmt.Sprintf("%s (%s)", strings.TrimSpace(string(name)), filepath.Base(p)))
+	}
+	if len(found) == 0 {
+		found = append(found, "a mount on it in another namespace, or below it")
+	}
+	slices.Sort(found)
+	return found
+}
+
+// holds reports whether a process has something of a device open, mapped or as a directory of its own.
+func holds(proc string, dev uint64) bool {
+	on := func(path string) bool {
+		var st unix.Stat_t
+		return unix.Stat(path, &st) == nil && st.Dev == dev
+	}
+	if on(proc+"/cwd") || on(proc+"/root") {
+		return true
+	}
+	fds, _ := filepath.Glob(proc + "/fd/*")
+	return slices.ContainsFunc(fds, on) || mapped(proc+"/maps", dev)
+}
+
+func mapped(maps string, dev uint64) bool {
+	f, err := os.Open(maps)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	want := fmt.Sprintf("%02x:%02x", unix.Major(dev), unix.Minor(dev))
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if fields := strings.Fields(s.Text()); len(fields) > 4 && fields[3] == want {
+			return true
+		}
+	}
+	return false
+}

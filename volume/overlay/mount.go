@@ -1,0 +1,136 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/importer"
+	"github.com/volary/volary/snapshot/tree"
+	"github.com/volary/volary/volume"
+)
+
+// Inside the directory of an overlay mount.
+const (
+	layersDir = "layers"            // what of the mount is on the disk; a snapshot is made of it
+	upperDir  = "upper"             // in layers: the changes
+	workDir   = "work"              // in layers: overlayfs' own
+	freshDir  = upperDir + ".fresh" // in layers: an upper that is being made
+	lowerDir  = "lower"             // where the base is mounted
+	mergedDir = "merged"            // where both are mounted
+)
+
+// Lower makes snapshots visible as directories. Mount of a dir where the same snapshot is mounted already, by
+// this process or one before it, takes the mount over. Unmount is no error where nothing is mounted.
+type Lower interface {
+	Mount(ctx context.Context, s *tree.Snapshot, dir string, o volume.MountOptions) error
+	Unmount(ctx context.Context, dir string) error
+}
+
+// Mounter is the [volume.Mounter] of the kernel's overlayfs. It needs root.
+type Mounter struct{ lower Lower }
+
+var _ volume.Mounter = (*Mounter)(nil)
+
+// New returns a mounter whose lower layers lower makes.
+func New(lower Lower) *Mounter { return &Mounter{lower} }
+
+// Path implements [volume.Mounter].
+func (m *Mounter) Path(dir string) string { return filepath.Join(dir, mergedDir) }
+
+// Mount implements [volume.Mounter].
+func (m *Mounter) Mount(ctx context.Context, base *tree.Snapshot, dir string, o volume.MountOptions) error {
+	lower, merged := filepath.Join(dir, lowerDir), m.Path(dir)
+	for _, d := range []string{lower, merged} {
+		if err := os.Mkdir(d, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	if err := m.lower.Mount(ctx, base, lower, o); err != nil {
+		return fmt.Errorf("mount the base: %w", err)
+	}
+	mounted, err := isMountPoint(merged)
+	if err != nil || mounted {
+		return err
+	}
+	if o.ReadOnly {
+		return bindReadOnly(lower, merged, o)
+	}
+	if err := prepareLayers(ctx, base, filepath.Join(dir, layersDir)); err != nil {
+		return fmt.Errorf("prepare the directory for changes: %w", err)
+	}
+	if err := mountOverlay(dir, o); err != nil {
+		return fmt.Errorf("mount overlay: %w", err)
+	}
+	return nil
+}
+
+// Unmount implements [volume.Mounter].
+func (m *Mounter) Unmount(ctx context.Context, dir string) error {
+	merged := m.Path(dir)
+	if err := unmount(merged); err != nil {
+		if err == unix.EBUSY {
+			return fmt.Errorf("%w by %s", volume.ErrInUse, strings.Join(holders(merged), ", "))
+		}
+		return fmt.Errorf("unmount %s: %w", merged, err)
+	}
+	return m.lower.Unmount(ctx, filepath.Join(dir, lowerDir))
+}
+
+// Snapshot implements [volume.Mounter]. The first sync of the upper's file system lets a later change show in
+// the stamps of what is read; the second makes durable what was read, so that a power cut does not undo in
+// upper what the snapshot has.
+func (m *Mounter) Snapshot(ctx context.Context, s volume.Session, base *tree.Snapshot, dir string, o importer.Options) (*snapshot.Commit, []string, error) {
+	dir = filepath.Join(dir, layersDir)
+	if _, err := os.Stat(filepath.Join(dir, upperDir)); errors.Is(err, fs.ErrNotExist) {
+		// Never mounted: nothing was changed.
+		c := *base.Commit
+		return &c, nil, nil
+	}
+	if err := syncfs(dir); err != nil {
+		return nil, nil, err
+	}
+	o.Exclude = layerPatterns(o.Exclude)
+	raw, err := importer.Import(ctx, s, dir, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	layers, err := tree.OpenCommit(ctx, s, raw.Commit)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := Merge(ctx, s, base, layers)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.Import = raw.Commit.Import
+	for i, path := range raw.Unsettled {
+		raw.Unsettled[i] = strings.TrimPrefix(path, upperDir+"/")
+	}
+	return c, raw.Unsettled, syncfs(dir)
+}
+
+// layerPatterns turns patterns for the volume into patterns for its layers.
+func layerPatterns(patterns []string) []string {
+	out := []string{"/" + workDir + "/" + workDir}
+	for _, p := range patterns {
+		negated := ""
+		if rest, ok := strings.CutPrefix(p, "!"); ok {
+			negated, p = "!", rest
+		}
+		if strings.Contains(strings.TrimSuffix(p, "/"), "/") {
+			p = "/" + upperDir + "/" + strings.TrimPrefix(p, "/")
+		} else {
+			p = "/" + upperDir + "/**/" + p
+		}
+		out = append(out, negated+p)
+	}
+	return out
+}

@@ -1,0 +1,173 @@
+package volume
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Remove takes a volume away. For the time its option trash says, [Undelete] brings it back.
+type Remove struct {
+	Name  string `json:"name"`
+	Force bool   `json:"force,omitempty"` // also if it is mounted; it is unmounted, and no error if there is none
+}
+
+func (op *Remove) run(ctx context.Context, m *Manager) (Result, error) {
+	defer m.lock(op.Name)()
+	r, err := m.db.get(op.Name)
+	if err != nil {
+		return Result{}, err
+	}
+	if len(r.Users) > 0 && !op.Force {
+		return Result{}, mounted(r)
+	}
+	if err := m.settle(ctx, r, "before it was removed"); err != nil {
+		return Result{}, fmt.Errorf("remove %s: %w", op.Name, err)
+	}
+	r.Users, r.Removed = nil, m.o.Now().UTC()
+	if err := m.db.trash(r); err != nil {
+		return Result{}, err
+	}
+	return Result{Removed: []string{r.Name}, Commit: r.Head}, m.emptyTrash(ctx)
+}
+
+// Undelete brings a removed volume back, the one that was removed last if there are several of a name.
+type Undelete struct {
+	Name string `json:"name"`
+	As   string `json:"as,omitempty"` // another name for it
+}
+
+func (op *Undelete) run(ctx context.Context, m *Manager) (Result, error) {
+	to := op.As
+	if to == "" {
+		to = op.Name
+	}
+	if err := CheckName(to); err != nil {
+		return Result{}, err
+	}
+	defer m.lock(op.Name, to)()
+	rs, err := m.db.list(bucketTrash)
+	if err != nil {
+		return Result{}, err
+	}
+	rs = slices.DeleteFunc(rs, func(r *record) bool { return r.Name != op.Name })
+	if len(rs) == 0 {
+		return Result{}, fmt.Errorf("%q was not removed, or is gone for good: %w", op.Name, ErrNotFound)
+	}
+	r := slices.MaxFunc(rs, func(a, b *record) int { return a.Removed.Compare(b.Removed) })
+	r.Name, r.Removed = to, time.Time{}
+	if err := m.db.restore(r); err != nil {
+		return Result{}, err
+	}
+	return m.result(ctx, r)
+}
+
+// emptyTrash lets go of what was removed long enough ago.
+func (m *Manager) emptyTrash(ctx context.Context) error {
+	rs, err := m.db.list(bucketTrash)
+	if err != nil {
+		return err
+	}
+	for _, r := range rs {
+		o, err := ParseOptions(r.Options)
+		if err != nil {
+			return err
+		}
+		if m.o.Now().Sub(r.Removed) < o.Trash {
+			continue
+		}
+		if err := m.purge(ctx, r); err != nil {
+			return fmt.Errorf("purge %s: %w", r.Name, err)
+		}
+	}
+	return nil
+}
+
+// purge unpins all states of a removed volume and forgets it.
+func (m *Manager) purge(ctx context.Context, r *record) error {
+	for pin, err := range m.o.Pins.All(ctx) {
+		if err != nil {
+			return err
+		}
+		if pin.Meta[PinVolume] != r.ID {
+			continue
+		}
+		if err := m.o.Pins.Remove(ctx, pin.Root); err != nil {
+			return err
+		}
+	}
+	return m.db.purge(r.ID)
+}
+
+// Prune removes every volume that is not mounted and has no changes since it was made: none that anybody
+// worked in. With All also those with changes.
+type Prune struct {
+	All    bool `json:"all,omitempty"`
+	DryRun bool `json:"dry_run,omitempty"`
+}
+
+func (op *Prune) run(ctx context.Context, m *Manager) (Result, error) {
+	rs, err := m.db.list(bucketVolumes)
+	if err != nil {
+		return Result{}, err
+	}
+	var res Result
+	for _, r := range rs {
+		if len(r.Users) > 0 {
+			continue
+		}
+		if !op.All {
+			worked, err := m.worked(ctx, r)
+			if err != nil {
+				return res, err
+			}
+			if worked {
+				continue
+			}
+		}
+		if !op.DryRun {
+			if _, err := (&Remove{Name: r.Name}).run(ctx, m); err != nil {
+				return res, err
+			}
+		}
+		res.Removed = append(res.Removed, r.Name)
+	}
+	return res, m.emptyTrash(ctx)
+}
+
+// worked reports whether a volume has had a commit since it was made, or has changes.
+func (m *Manager) worked(ctx context.Context, r *record) (bool, error) {
+	for pin, err := range m.o.Pins.All(ctx) {
+		if err != nil {
+			return false, err
+		}
+		if pin.Meta[PinVolume] == r.ID && pin.Root != r.Head {
+			return true, nil
+		}
+	}
+	return m.dirty(ctx, r)
+}
+
+// Rename gives a volume another name.
+type Rename struct {
+	Name string `json:"name"`
+	To   string `json:"to"`
+}
+
+func (op *Rename) run(ctx context.Context, m *Manager) (Result, error) {
+	if err := CheckName(op.To); err != nil {
+		return Result{}, err
+	}
+	defer m.lock(op.Name, op.To)()
+	r, err := m.db.get(op.Name)
+	if err != nil {
+		return Result{}, err
+	}
+	if op.To != op.Name {
+		if err := m.db.rename(r, op.To); err != nil {
+			return Result{}, err
+		}
+	}
+	return m.result(ctx, r)
+}

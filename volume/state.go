@@ -1,0 +1,201 @@
+package volume
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	bolt "go.etcd.io/bbolt"
+)
+
+// stateVersion is the version of the database that this program writes.
+const stateVersion = 1
+
+// The database: bucket "state" has the version, "volumes" the records by name, "trash" those of removed volumes
+// by ID, "retired" the IDs of overlays whose directories are to be deleted.
+var (
+	bucketState   = []byte("state")
+	bucketVolumes = []byte("volumes")
+	bucketTrash   = []byte("trash")
+	bucketRetired = []byte("retired")
+	keyVersion    = []byte("version")
+)
+
+// record is what is durable of a volume.
+type record struct {
+	Name     string               `json:"name"`
+	ID       string               `json:"id"` // random; stays when the volume is renamed
+	Created  time.Time            `json:"created"`
+	Head     cid.Cid              `json:"head"`
+	Sequence uint64               `json:"sequence"`
+	Options  map[string]string    `json:"options,omitempty"` // as given
+	Tags     map[string]cid.Cid   `json:"tags,omitempty"`
+	Overlay  *overlayRecord       `json:"overlay,omitempty"`
+	Users    map[string]time.Time `json:"users,omitempty"` // who has it mounted, and since when
+	Removed  time.Time            `json:"removed,omitzero"`
+}
+
+// overlayRecord is a directory of changes and the snapshot they are on.
+type overlayRecord struct {
+	ID       string  `json:"id"`
+	Base     cid.Cid `json:"base"`
+	ReadOnly bool    `json:"read_only,omitempty"`
+}
+
+// state is the database. Each change is one transaction, durable when it returns.
+type state struct{ db *bolt.DB }
+
+func openState(path string) (*state, error) {
+	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: 3 * time.Second, FreelistType: bolt.FreelistMapType})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	s := &state{db}
+	if err := s.prepare(); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), db.Close())
+	}
+	return s, nil
+}
+
+func (s *state) prepare() error {
+	var version int
+	err := s.db.View(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketState)
+		if b == nil {
+			return nil
+		}
+		return json.Unmarshal(b.Get(keyVersion), &version)
+	})
+	switch {
+	case err != nil || version == stateVersion:
+		return err
+	case version > stateVersion:
+		return fmt.Errorf("version %d, this program knows %d: %w", version, stateVersion, ErrNewer)
+	}
+	return s.db.Update(func(tx *bolt.Tx) error {
+		for _, name := range [][]byte{bucketState, bucketVolumes, bucketTrash, bucketRetired} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return tx.Bucket(bucketState).Put(keyVersion, fmt.Append(nil, stateVersion))
+	})
+}
+
+func (s *state) close() error { return s.db.Close() }
+
+func (s *state) get(name string) (*record, error) {
+	r := new(record)
+	return r, s.db.View(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketVolumes).Get([]byte(name))
+		if b == nil {
+			return fmt.Errorf("%q: %w", name, ErrNotFound)
+		}
+		return json.Unmarshal(b, r)
+	})
+}
+
+// list returns the records of a bucket in the order of its keys.
+func (s *state) list(bucket []byte) (rs []*record, _ error) {
+	return rs, s.db.View(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucket).ForEach(func(_, b []byte) error {
+			r := new(record)
+			rs = append(rs, r)
+			return json.Unmarshal(b, r)
+		})
+	})
+}
+
+func (s *state) put(r *record) error {
+	return s.db.Update(func(tx *bolt.Tx) error { return putRecord(tx, bucketVolumes, r.Name, r) })
+}
+
+func putRecord(tx *bolt.Tx, bucket []byte, key string, r *record) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return tx.Bucket(bucket).Put([]byte(key), b)
+}
+
+// add records a new volume.
+func (s *state) add(r *record) error {
+	return s.db.Update(func(tx *bolt.Tx) error {
+		if tx.Bucket(bucketVolumes).Get([]byte(r.Name)) != nil {
+			return fmt.Errorf("%q: %w", r.Name, ErrExist)
+		}
+		return putRecord(tx, bucketVolumes, r.Name, r)
+	})
+}
+
+// retire records a volume that does not have an overlay any more; the overlay's directory is then garbage.
+func (s *state) retire(r *record, overlayID string) error {
+	return s.db.Update(func(tx *bolt.Tx) error {
+		if err := tx.Bucket(bucketRetired).Put([]byte(overlayID), nil); err != nil {
+			return err
+		}
+		return putRecord(tx, bucketVolumes, r.Name, r)
+	})
+}
+
+func (s *state) retired() (ids []string, _ error) {
+	return ids, s.db.View(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketRetired).ForEach(func(k, _ []byte) error {
+			ids = append(ids, string(k))
+			return nil
+		})
+	})
+}
+
+// deleted forgets a retired overlay whose directory is gone.
+func (s *state) deleted(id string) error {
+	return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketRetired).Delete([]byte(id)) })
+}
+
+// rename gives a record another name.
+func (s *state) rename(r *record, to string) error {
+	return s.db.Update(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketVolumes)
+		if b.Get([]byte(to)) != nil {
+			return fmt.Errorf("%q: %w", to, ErrExist)
+		}
+		if err := b.Delete([]byte(r.Name)); err != nil {
+			return err
+		}
+		r.Name = to
+		return putRecord(tx, bucketVolumes, to, r)
+	})
+}
+
+// trash takes a volume out of the list; purge forgets it for good; restore takes it back.
+func (s *state) trash(r *record) error {
+	return s.db.Update(func(tx *bolt.Tx) error {
+		if err := tx.Bucket(bucketVolumes).Delete([]byte(r.Name)); err != nil {
+			return err
+		}
+		return putRecord(tx, bucketTrash, r.ID, r)
+	})
+}
+
+func (s *state) purge(id string) error {
+	return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketTrash).Delete([]byte(id)) })
+}
+
+func (s *state) restore(r *record) error {
+	return s.db.Update(func(tx *bolt.Tx) error {
+		if tx.Bucket(bucketVolumes).Get([]byte(r.Name)) != nil {
+			return fmt.Errorf("%q: %w", r.Name, ErrExist)
+		}
+		if err := tx.Bucket(bucketTrash).Delete([]byte(r.ID)); err != nil {
+			return err
+		}
+		return putRecord(tx, bucketVolumes, r.Name, r)
+	})
+}
+
+// users lists who has a volume mounted, in order.
+func (r *record) users() []string { return slices.Sorted(maps.Keys(r.Users)) }

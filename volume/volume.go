@@ -1,0 +1,179 @@
+// Package volume is the mutable side of Volary: names whose every state is a snapshot.
+//
+// Start with [Open] and the [Manager]. A volume has a head, the commit it is at, and while it is mounted or has
+// changes that are not committed an overlay: a directory for changes on top of one snapshot, its base. Mounting,
+// and making a snapshot of what is mounted, is a [Mounter]'s work.
+//
+// It guarantees: what a method returned from is durable; an overlay and its base are recorded together before
+// the first mount and never recombined; changes are thrown away only by a commit that has them or by a request
+// that says so.
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/volary/volary/pinset"
+	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/importer"
+	"github.com/volary/volary/snapshot/tree"
+)
+
+var (
+	// ErrNotFound says that there is no volume, or no state of a volume, of a name.
+	ErrNotFound = errors.New("no such volume")
+	// ErrExist says that a name is taken.
+	ErrExist = errors.New("volume exists")
+	// ErrMounted says that something cannot be done while a volume is mounted.
+	ErrMounted = errors.New("volume is mounted")
+	// ErrInUse says that processes have files open in a mount.
+	ErrInUse = errors.New("mount is in use")
+	// ErrInvalid says that a name, reference or option is not one.
+	ErrInvalid = errors.New("invalid")
+	// ErrUncommitted says that changes would be thrown away.
+	ErrUncommitted = errors.New("volume has uncommitted changes")
+	// ErrNewer says that a newer version of the program wrote the state.
+	ErrNewer = errors.New("volumes were written by a newer version")
+	// ErrCannotMount says that this process has nothing to mount with.
+	ErrCannotMount = errors.New("mounting needs the daemon")
+)
+
+// Session is a snapshot.Blocks whose blocks stay until Close, with the memory of files' hashes.
+type Session interface {
+	snapshot.Blocks
+	importer.StatCache
+	io.Closer
+}
+
+// Mounter joins snapshots and directories for changes. dir is a directory of the mount's own, which outlives the
+// mount and the process; what is in it is the Mounter's. All methods are safe for concurrent use, but for one
+// dir only one at a time.
+//
+// Mount makes the changes in dir on top of base visible at Path(dir). A dir without changes is fresh. It may be
+// called for a dir that is mounted already, by this process or one before it, with the same base, and then takes
+// it over. Unmount is no error if dir is not mounted; it wraps ErrInUse and says who if files are open.
+// Snapshot stores what is, or would be, visible at Path(dir): Tree, Meta, Stats and Import of the commit are
+// set. It returns the paths that changed while they were read.
+type Mounter interface {
+	Mount(ctx context.Context, base *tree.Snapshot, dir string, o MountOptions) error
+	Unmount(ctx context.Context, dir string) error
+	Snapshot(ctx context.Context, s Session, base *tree.Snapshot, dir string, o importer.Options) (*snapshot.Commit, []string, error)
+	Path(dir string) string
+}
+
+// MountOptions are what a volume's options say about its mount.
+type MountOptions struct {
+	ReadOnly bool
+	Foreign  bool // the base is somebody else's: no set-user-ID, no devices
+}
+
+// Origins remembers which commits were made on this host.
+type Origins interface {
+	MarkOwn(ctx context.Context, commit cid.Cid) error
+	Own(ctx context.Context, commit cid.Cid) (bool, error)
+}
+
+// Options of a Manager.
+type Options struct {
+	Begin   func(ctx context.Context) (Session, error)
+	Blocks  snapshot.Blocks
+	Pins    pinset.Set
+	Own     Origins
+	Mounter Mounter                  // nil: nothing is mounted
+	Author  string                   // peer ID of the host
+	Chunker string                   // of volumes that do not say; the importer's if empty
+	Logger  *slog.Logger             // nil discards
+	Now     func() time.Time         // nil: time.Now
+	Step    func(label string) error // nil, or called before each durable step; its error stops there
+}
+
+// Manager holds the volumes of one state directory. It must be made by Open; all methods are safe for concurrent
+// use.
+type Manager struct {
+	o   Options
+	dir string
+	db  *state
+	log *slog.Logger
+
+	mu    sync.Mutex
+	locks map[string]*nameLock
+}
+
+// nameLock makes operations on one volume wait for each other.
+type nameLock struct {
+	sync.Mutex
+	users int // guarded by Manager.mu
+}
+
+const (
+	stateFile   = "volumes.db"
+	overlaysDir = "overlays"
+)
+
+// Open opens the volumes in a directory, which it makes if it is missing.
+func Open(dir string, o Options) (*Manager, error) {
+	if err := os.MkdirAll(filepath.Join(dir, overlaysDir), 0o711); err != nil {
+		return nil, fmt.Errorf("open volumes: %w", err)
+	}
+	db, err := openState(filepath.Join(dir, stateFile))
+	if err != nil {
+		return nil, fmt.Errorf("open volumes: %w", err)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	m := &Manager{o: o, dir: dir, db: db, log: o.Logger, locks: map[string]*nameLock{}}
+	if m.log == nil {
+		m.log = slog.New(slog.DiscardHandler)
+	}
+	return m, nil
+}
+
+// Close gives the state up. Mounts stay.
+func (m *Manager) Close() error { return m.db.close() }
+
+// lock waits for the volumes of the names, which are given in no order, and returns the way to let go of them.
+func (m *Manager) lock(names ...string) (unlock func()) {
+	names = sortedUnique(names)
+	held := make([]*nameLock, len(names))
+	for i, name := range names {
+		m.mu.Lock()
+		l := m.locks[name]
+		if l == nil {
+			l = new(nameLock)
+			m.locks[name] = l
+		}
+		l.users++
+		m.mu.Unlock()
+		l.Lock()
+		held[i] = l
+	}
+	return func() {
+		for i, l := range held {
+			l.Unlock()
+			m.mu.Lock()
+			if l.users--; l.users == 0 {
+				delete(m.locks, names[i])
+			}
+			m.mu.Unlock()
+		}
+	}
+}
+
+func (m *Manager) step(label string) error {
+	if m.o.Step == nil {
+		return nil
+	}
+	return m.o.Step(label)
+}
+
+func (m *Manager) overlayDir(id string) string { return filepath.Join(m.dir, overlaysDir, id) }

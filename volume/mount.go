@@ -145,7 +145,7 @@ func (op *Unmount) run(ctx context.Context, m *Manager) (Result, error) {
 
 func (m *Manager) unmount(ctx context.Context, r *record, user string) error {
 	if _, has := r.Users[user]; !has {
-		return nil
+		return m.finishUnmount(ctx, r)
 	}
 	if len(r.Users) == 1 {
 		if m.o.Mounter == nil {
@@ -164,11 +164,26 @@ func (m *Manager) unmount(ctx context.Context, r *record, user string) error {
 	users := maps.Clone(r.Users)
 	delete(users, user)
 	r.Users = users
-	if err := m.db.put(r); err != nil || len(users) > 0 {
+	if err := m.db.put(r); err != nil {
+		return err
+	}
+	return m.finishUnmount(ctx, r)
+}
+
+// finishUnmount does what is to be done when the last user is gone, also if a process before this one did not
+// come so far.
+func (m *Manager) finishUnmount(ctx context.Context, r *record) error {
+	if len(r.Users) > 0 || r.Overlay == nil {
+		return nil
+	}
+	if m.o.Mounter == nil {
+		return ErrCannotMount
+	}
+	if err := m.o.Mounter.Unmount(ctx, m.overlayDir(r.Overlay.ID)); err != nil {
 		return err
 	}
 	opts, err := ParseOptions(r.Options)
-	if err != nil || opts.Commit == CommitManually {
+	if err != nil || opts.Commit == CommitManually && !r.Overlay.ReadOnly {
 		return err
 	}
 	return m.settle(ctx, r, "")
@@ -203,7 +218,11 @@ func (m *Manager) retire(r *record) error {
 		return err
 	}
 	*r = next
-	return m.sweep()
+	if err := m.sweep(); err != nil {
+		// The changes are committed; what is left of them is tried again at the next start.
+		m.log.Warn("committed changes are still on the disk", logVolume, r.Name, logError, err)
+	}
+	return nil
 }
 
 // sweep deletes the directories of retired overlays.
@@ -226,8 +245,7 @@ func (m *Manager) sweep() error {
 	return nil
 }
 
-// removeOverlay deletes a directory of changes; the immutable flag, which a program may have set on a file of
-// its own, does not stop it.
+// removeOverlay deletes a directory of changes.
 func removeOverlay(dir string) error {
 	if err := os.RemoveAll(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err

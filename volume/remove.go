@@ -100,10 +100,8 @@ func (m *Manager) purge(ctx context.Context, r *record) error {
 	return m.db.purge(r.ID)
 }
 
-// Prune removes every volume that is not mounted and has no changes since it was made: none that anybody
-// worked in. With All also those with changes.
+// Prune removes every volume that nobody has mounted. Like others that are removed they can be taken back.
 type Prune struct {
-	All    bool `json:"all,omitempty"`
 	DryRun bool `json:"dry_run,omitempty"`
 }
 
@@ -117,15 +115,6 @@ func (op *Prune) run(ctx context.Context, m *Manager) (Result, error) {
 		if len(r.Users) > 0 {
 			continue
 		}
-		if !op.All {
-			worked, err := m.worked(ctx, r)
-			if err != nil {
-				return res, err
-			}
-			if worked {
-				continue
-			}
-		}
 		if !op.DryRun {
 			if _, err := (&Remove{Name: r.Name}).run(ctx, m); err != nil {
 				return res, err
@@ -134,19 +123,6 @@ func (op *Prune) run(ctx context.Context, m *Manager) (Result, error) {
 		res.Removed = append(res.Removed, r.Name)
 	}
 	return res, m.emptyTrash(ctx)
-}
-
-// worked reports whether a volume has had a commit since it was made, or has changes.
-func (m *Manager) worked(ctx context.Context, r *record) (bool, error) {
-	for pin, err := range m.o.Pins.All(ctx) {
-		if err != nil {
-			return false, err
-		}
-		if pin.Meta[PinVolume] == r.ID && pin.Root != r.Head {
-			return true, nil
-		}
-	}
-	return m.dirty(ctx, r)
 }
 
 // Rename gives a volume another name.

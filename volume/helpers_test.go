@@ -1,0 +1,187 @@
+package volume_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/volary/volary/pinset/local"
+	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/importer"
+	"github.com/volary/volary/snapshot/restorer"
+	"github.com/volary/volary/snapshot/store"
+	"github.com/volary/volary/snapshot/tree"
+	"github.com/volary/volary/volume"
+)
+
+// copies is a Mounter without a kernel: a mount is a copy of the base, which stays when it is unmounted.
+type copies struct {
+	mounted map[string]bool
+	busy    error // what Unmount says
+}
+
+var _ volume.Mounter = (*copies)(nil)
+
+func newCopies() *copies { return &copies{mounted: map[string]bool{}} }
+
+func (c *copies) Path(dir string) string { return filepath.Join(dir, "copy") }
+
+func (c *copies) Mount(ctx context.Context, base *tree.Snapshot, dir string, o volume.MountOptions) error {
+	if _, err := os.Stat(c.Path(dir)); errors.Is(err, fs.ErrNotExist) {
+		if _, err := restorer.Restore(ctx, base, "", c.Path(dir), restorer.Options{}); err != nil {
+			return err
+		}
+	}
+	c.mounted[dir] = true
+	return nil
+}
+
+func (c *copies) Unmount(_ context.Context, dir string) error {
+	if c.mounted[dir] && c.busy != nil {
+		return c.busy
+	}
+	delete(c.mounted, dir)
+	return nil
+}
+
+func (c *copies) Snapshot(ctx context.Context, s volume.Session, base *tree.Snapshot, dir string, o importer.Options) (*snapshot.Commit, []string, error) {
+	if _, err := os.Stat(c.Path(dir)); errors.Is(err, fs.ErrNotExist) {
+		return base.Commit, nil, nil
+	}
+	r, err := importer.Import(ctx, s, c.Path(dir), o)
+	if err != nil {
+		return nil, nil, err
+	}
+	return r.Commit, r.Unsettled, nil
+}
+
+// host is a state directory with what a Manager needs.
+type host struct {
+	*volume.Manager
+	t       *testing.T
+	dir     string
+	store   *store.Store
+	pins    *local.Set
+	mounter volume.Mounter
+	now     time.Time
+	step    func(label string) error
+}
+
+func newHost(t *testing.T, m volume.Mounter) *host {
+	t.Helper()
+	h := &host{t: t, dir: t.TempDir(), mounter: m, now: time.Now().Add(-time.Hour)}
+	h.open()
+	t.Cleanup(h.close)
+	return h
+}
+
+type session struct{ *store.Session }
+
+func (s session) SaveStat(ctx context.Context, recs []importer.StatRecord) error {
+	own := make([]store.StatRecord, len(recs))
+	for i, r := range recs {
+		own[i] = store.StatRecord(r)
+	}
+	return s.Session.SaveStat(ctx, own)
+}
+
+func (h *host) open() {
+	h.t.Helper()
+	var err error
+	h.store, err = store.Open(filepath.Join(h.dir, "store"), store.Options{})
+	h.must(err)
+	h.pins = local.New(h.store, h.store.BeginSweep)
+	h.Manager, err = volume.Open(filepath.Join(h.dir, "volumes"), volume.Options{
+		Begin: func(ctx context.Context) (volume.Session, error) {
+			s, err := h.store.Session(ctx)
+			return session{s}, err
+		},
+		Blocks: h.store, Pins: h.pins, Own: h.pins, Mounter: h.mounter, Author: "test",
+		Now: func() time.Time { h.now = h.now.Add(time.Second); return h.now },
+		Step: func(label string) error {
+			if h.step == nil {
+				return nil
+			}
+			return h.step(label)
+		},
+	})
+	h.must(err)
+}
+
+func (h *host) close() {
+	h.must(h.Manager.Close())
+	h.must(h.store.Close())
+}
+
+// restart ends the process, as far as the state is concerned, and begins another one.
+func (h *host) restart() {
+	h.t.Helper()
+	h.close()
+	h.open()
+	h.must(h.Start(h.t.Context()))
+}
+
+func (h *host) must(err error) {
+	h.t.Helper()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *host) do(op volume.Operation) volume.Result {
+	h.t.Helper()
+	res, err := h.Do(h.t.Context(), op)
+	h.must(err)
+	return res
+}
+
+// refused fails unless an operation ends with a kind of error.
+func (h *host) refused(op volume.Operation, want error) {
+	h.t.Helper()
+	if _, err := h.Do(h.t.Context(), op); !errors.Is(err, want) {
+		h.t.Errorf("%s %+v: %v, want %v", volume.OperationName(op), op, err, want)
+	}
+}
+
+func (h *host) resolve(ref string) cid.Cid {
+	h.t.Helper()
+	c, err := h.Resolve(h.t.Context(), ref)
+	h.must(err)
+	return c
+}
+
+// files returns the names and contents of the files of a snapshot.
+func (h *host) files(ref string) map[string]string {
+	h.t.Helper()
+	ctx := h.t.Context()
+	s, err := tree.Open(ctx, h.store, h.resolve(ref))
+	h.must(err)
+	files := map[string]string{}
+	for e, err := range s.Walk(ctx, "", tree.Limits{}) {
+		h.must(err)
+		if e.IsDir() {
+			continue
+		}
+		r, err := s.Reader(ctx, e.Entry)
+		h.must(err)
+		data := make([]byte, r.Size())
+		if len(data) > 0 {
+			_, err = r.Read(data)
+			h.must(err)
+		}
+		h.must(r.Close())
+		files[e.Path] = string(data)
+	}
+	return files
+}
+
+func (h *host) write(path, content string) {
+	h.t.Helper()
+	h.must(os.WriteFile(path, []byte(content), 0o644))
+}

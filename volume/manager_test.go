@@ -1,0 +1,260 @@
+package volume_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/volary/volary/pinset/local"
+	"github.com/volary/volary/volume"
+)
+
+type files = map[string]string
+
+func (h *host) wantFiles(ref string, want files) {
+	h.t.Helper()
+	if diff := cmp.Diff(want, h.files(ref)); diff != "" {
+		h.t.Errorf("%s (-want +got):\n%s", ref, diff)
+	}
+}
+
+func TestAVolumeGoesFromStateToState(t *testing.T) {
+	h := newHost(t, newCopies())
+	h.do(&volume.Create{Name: "data"})
+	dir := h.do(&volume.Mount{Name: "data"}).Path
+	h.write(filepath.Join(dir, "a"), "1")
+	first := h.do(&volume.Commit{Name: "data", Message: "one"})
+	if !first.Created || first.Volume.Sequence != 2 {
+		t.Errorf("the first commit: %+v", first)
+	}
+	if again := h.do(&volume.Commit{Name: "data"}); again.Created || again.Commit != first.Commit {
+		t.Errorf("a commit of no change: %+v", again)
+	}
+	h.write(filepath.Join(dir, "b"), "2")
+	h.do(&volume.Unmount{Name: "data"})
+	h.wantFiles("data", files{"a": "1", "b": "2"})
+	h.wantFiles("data@2", files{"a": "1"})
+	h.wantFiles("data@~2", files{})
+	if i, err := h.Inspect(t.Context(), "data"); err != nil || *i.Dirty || i.Mountpoint != "" || i.Base != nil {
+		t.Errorf("after unmounting: %+v, %v", i, err)
+	}
+
+	h.do(&volume.Tag{Name: "data", Tag: "good", State: "2"})
+	h.do(&volume.Rollback{Name: "data", To: "good"})
+	h.wantFiles("data", files{"a": "1"})
+	h.wantFiles("data@3", files{"a": "1", "b": "2"})
+	h.do(&volume.Clone{Name: "data@3", To: "copy"})
+	h.wantFiles("copy", files{"a": "1", "b": "2"})
+	h.do(&volume.Rename{Name: "copy", To: "other"})
+	h.refused(&volume.Mount{Name: "copy"}, volume.ErrNotFound)
+	h.wantFiles("other@~1", files{"a": "1", "b": "2"})
+}
+
+func TestChangesOutliveTheProcessUncommitted(t *testing.T) {
+	h := newHost(t, newCopies())
+	h.do(&volume.Create{Name: "data", Options: map[string]string{"commit": "manual"}})
+	dir := h.do(&volume.Mount{Name: "data", User: "x"}).Path
+	h.write(filepath.Join(dir, "a"), "1")
+	h.restart()
+	i, err := h.Inspect(t.Context(), "data")
+	h.must(err)
+	if !*i.Dirty || i.Mountpoint != dir || !cmp.Equal(i.Users, []string{"x"}) {
+		t.Errorf("after a restart: %+v", i)
+	}
+	h.do(&volume.Unmount{Name: "data", User: "x"})
+	h.wantFiles("data", files{})
+	h.restart()
+	if got := h.do(&volume.Mount{Name: "data"}).Path; got != dir {
+		t.Errorf("mounted again at %s, not %s", got, dir)
+	}
+	h.do(&volume.Commit{Name: "data"})
+	h.wantFiles("data", files{"a": "1"})
+}
+
+func TestAVolumeIsMountedOnceForEachUser(t *testing.T) {
+	h := newHost(t, newCopies())
+	h.do(&volume.Create{Name: "data"})
+	dir := h.do(&volume.Mount{Name: "data", User: "x"}).Path
+	for _, user := range []string{"x", "y", "x"} {
+		if got := h.do(&volume.Mount{Name: "data", User: user}).Path; got != dir {
+			t.Errorf("mounted at %s and %s", dir, got)
+		}
+	}
+	h.write(filepath.Join(dir, "a"), "1")
+	h.refused(&volume.Mount{Name: "data", User: "z", ReadOnly: true}, volume.ErrMounted)
+	h.refused(&volume.Remove{Name: "data"}, volume.ErrMounted)
+	h.refused(&volume.Rollback{Name: "data", To: "1"}, volume.ErrMounted)
+	h.do(&volume.Unmount{Name: "data", User: "x"})
+	h.do(&volume.Unmount{Name: "data", User: "x"})
+	h.wantFiles("data", files{})
+	h.do(&volume.Unmount{Name: "data", User: "y"})
+	h.wantFiles("data", files{"a": "1"})
+}
+
+func TestAMountInUseStaysAsItIs(t *testing.T) {
+	c := newCopies()
+	h := newHost(t, c)
+	h.do(&volume.Create{Name: "data"})
+	dir := h.do(&volume.Mount{Name: "data"}).Path
+	h.write(filepath.Join(dir, "a"), "1")
+	c.busy = volume.ErrInUse
+	h.refused(&volume.Unmount{Name: "data"}, volume.ErrInUse)
+	h.refused(&volume.Remove{Name: "data", Force: true}, volume.ErrInUse)
+	c.busy = nil
+	h.do(&volume.Unmount{Name: "data"})
+	h.wantFiles("data", files{"a": "1"})
+}
+
+func TestARemovedVolumeComesBackUntilItsTimeIsOver(t *testing.T) {
+	h := newHost(t, newCopies())
+	h.do(&volume.Create{Name: "data", Options: map[string]string{"trash": "1h"}})
+	dir := h.do(&volume.Mount{Name: "data"}).Path
+	h.write(filepath.Join(dir, "a"), "1")
+	h.do(&volume.Remove{Name: "data", Force: true})
+	h.refused(&volume.Mount{Name: "data"}, volume.ErrNotFound)
+	h.do(&volume.Create{Name: "data"})
+	h.refused(&volume.Undelete{Name: "data"}, volume.ErrExist)
+	h.do(&volume.Undelete{Name: "data", As: "old"})
+	h.wantFiles("old", files{"a": "1"})
+
+	h.do(&volume.Remove{Name: "old"})
+	before := h.count()
+	h.now = h.now.Add(2 * time.Hour)
+	h.restart()
+	h.refused(&volume.Undelete{Name: "old"}, volume.ErrNotFound)
+	if after := h.count(); after >= before {
+		t.Errorf("%d pins, and %d when the volume was gone for good", before, after)
+	}
+}
+
+func (h *host) count() (n int) {
+	for _, err := range h.pins.All(h.t.Context()) {
+		h.must(err)
+		n++
+	}
+	return n
+}
+
+func TestPruneTakesWhatNobodyHasMounted(t *testing.T) {
+	h := newHost(t, newCopies())
+	for _, name := range []string{"a", "b", "c"} {
+		h.do(&volume.Create{Name: name})
+	}
+	h.do(&volume.Mount{Name: "b"})
+	if got := h.do(&volume.Prune{DryRun: true}).Removed; !cmp.Equal(got, []string{"a", "c"}) {
+		t.Errorf("a dry run names %q", got)
+	}
+	if got := h.do(&volume.Prune{}).Removed; !cmp.Equal(got, []string{"a", "c"}) {
+		t.Errorf("removed %q", got)
+	}
+	all, err := h.List(t.Context(), false)
+	h.must(err)
+	if len(all) != 1 || all[0].Name != "b" {
+		t.Errorf("left are %+v", all)
+	}
+}
+
+func TestWhatAVolumeIsAtIsNotCollected(t *testing.T) {
+	h := newHost(t, newCopies())
+	h.do(&volume.Create{Name: "data"})
+	dir := h.do(&volume.Mount{Name: "data"}).Path
+	h.write(filepath.Join(dir, "a"), "1")
+	h.do(&volume.Commit{Name: "data"})
+	_, err := h.pins.Collect(t.Context(), local.CollectOptions{})
+	h.must(err)
+	h.wantFiles("data", files{"a": "1"})
+	h.wantFiles("data@1", files{})
+	h.do(&volume.Unmount{Name: "data"})
+}
+
+func TestBadRequestsChangeNothing(t *testing.T) {
+	h := newHost(t, newCopies())
+	h.do(&volume.Create{Name: "data"})
+	file := filepath.Join(t.TempDir(), "f")
+	h.write(file, "x")
+	for _, name := range []string{"", ".", "..", "a/b", "../x", "a@b", "a b", "a\nb", "-x", "\xff", string(make([]byte, 300))} {
+		h.refused(&volume.Create{Name: name}, volume.ErrInvalid)
+		h.refused(&volume.Rename{Name: "data", To: name}, volume.ErrInvalid)
+	}
+	for _, o := range []map[string]string{
+		{"colour": "red"}, {"commit": "soon"}, {"commit": "1ms"}, {"mode": "999"}, {"uid": "-1"}, {"chunker": "size-"},
+		{"readonly": "true", "commit": "manual"}, {"trash": "-1h"},
+	} {
+		h.refused(&volume.Create{Name: "new", Options: o}, volume.ErrInvalid)
+	}
+	h.refused(&volume.Create{Name: "data"}, volume.ErrExist)
+	h.refused(&volume.Create{Name: "new", From: "none"}, volume.ErrNotFound)
+	h.refused(&volume.Create{Name: "new", From: "data@9"}, volume.ErrNotFound)
+	h.refused(&volume.Create{Name: "new", From: "data@soon"}, volume.ErrNotFound)
+	h.refused(&volume.Rollback{Name: "data", To: "~7"}, volume.ErrNotFound)
+	h.refused(&volume.Tag{Name: "data", Tag: "7"}, volume.ErrInvalid)
+	h.refused(&volume.Tag{Name: "data", Tag: "x", Delete: true}, volume.ErrNotFound)
+	all, err := h.List(t.Context(), true)
+	h.must(err)
+	if len(all) != 1 || all[0].Sequence != 1 {
+		t.Errorf("afterwards: %+v", all)
+	}
+}
+
+// TestAfterAFaultAtAnyStepNothingIsLost stops a life of a volume at each step, begins another process, and
+// wants everything that was written.
+func TestAfterAFaultAtAnyStepNothingIsLost(t *testing.T) {
+	fault := errors.New("fault")
+	labels := map[string]int{}
+	life(t, func(label string) error { labels[label]++; return nil })
+	all := []string{volume.StepOverlay, volume.StepMount, volume.StepUsers, volume.StepImport, volume.StepStore, volume.StepPin,
+		volume.StepHead, volume.StepUnmount, volume.StepRetire, volume.StepDelete}
+	if len(labels) != len(all) {
+		t.Fatalf("steps taken: %v", labels)
+	}
+	for _, label := range all {
+		for n := 1; n <= labels[label]; n++ {
+			count := 0
+			life(t, func(l string) error {
+				if l != label {
+					return nil
+				}
+				if count++; count == n {
+					return fault
+				}
+				return nil
+			})
+		}
+	}
+}
+
+// life works in a volume, however often that takes, and checks that what was written is in it.
+func life(t *testing.T, step func(string) error) {
+	h := newHost(t, newCopies())
+	h.step = step
+	again := func(op volume.Operation) volume.Result {
+		t.Helper()
+		res, err := h.Do(t.Context(), op)
+		if err != nil {
+			h.restart()
+			if res, err = h.Do(t.Context(), op); errors.Is(err, volume.ErrExist) {
+				return res
+			}
+		}
+		h.must(err)
+		return res
+	}
+	again(&volume.Create{Name: "data"})
+	dir := again(&volume.Mount{Name: "data"}).Path
+	h.write(filepath.Join(dir, "a"), "1")
+	again(&volume.Commit{Name: "data"})
+	h.write(filepath.Join(dir, "b"), "2")
+	again(&volume.Unmount{Name: "data"})
+	h.step = nil
+	h.restart()
+	if h.wantFiles("data", files{"a": "1", "b": "2"}); t.Failed() {
+		t.Fatalf("after %q", dir)
+	}
+	if left, err := os.ReadDir(filepath.Join(h.dir, "volumes", "overlays")); err != nil || len(left) > 0 {
+		t.Errorf("overlays left: %v, %v", left, err)
+	}
+}

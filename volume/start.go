@@ -1,0 +1,75 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Keys of log records.
+const (
+	logVolume = "volume"
+	logError  = "error"
+	logDir    = "dir"
+)
+
+// Start brings back what was mounted when the process before this one ended: mounts that outlived it are taken
+// over, those that a reboot took away are made again. Changes that were not committed are still in their
+// overlays. A volume that cannot be mounted is told in the error, and hinders no other.
+func (m *Manager) Start(ctx context.Context) error {
+	errs := []error{m.sweep(), m.dropUnrecorded(), m.emptyTrash(ctx)}
+	rs, err := m.db.list(bucketVolumes)
+	if err != nil {
+		return err
+	}
+	for _, r := range rs {
+		if err := m.start(ctx, r.Name); err != nil {
+			errs = append(errs, fmt.Errorf("volume %s: %w", r.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (m *Manager) start(ctx context.Context, name string) error {
+	defer m.lock(name)()
+	r, err := m.db.get(name)
+	if err != nil || r.Overlay == nil || m.o.Mounter == nil {
+		return err
+	}
+	if len(r.Users) == 0 {
+		return m.finishUnmount(ctx, r)
+	}
+	return m.mountOverlay(ctx, r)
+}
+
+// dropUnrecorded deletes overlay directories that were made, but not recorded: they are empty. One that is not
+// empty stays, and is told.
+func (m *Manager) dropUnrecorded() error {
+	known := map[string]bool{}
+	for _, bucket := range [][]byte{bucketVolumes, bucketTrash} {
+		rs, err := m.db.list(bucket)
+		if err != nil {
+			return err
+		}
+		for _, r := range rs {
+			if r.Overlay != nil {
+				known[r.Overlay.ID] = true
+			}
+		}
+	}
+	dirs, err := os.ReadDir(filepath.Join(m.dir, overlaysDir))
+	if err != nil {
+		return err
+	}
+	for _, d := range dirs {
+		if known[d.Name()] {
+			continue
+		}
+		if err := os.Remove(m.overlayDir(d.Name())); err != nil {
+			m.log.Warn("no volume knows of these changes", logDir, m.overlayDir(d.Name()), logError, err)
+		}
+	}
+	return nil
+}

@@ -38,6 +38,13 @@ func TestMain(m *testing.M) {
 // older is a directory that needs every kind of step to become unprivileged.
 func older(t *testing.T) string {
 	t.Helper()
+	dst := tempDir(t)
+	olderIn(t, dst)
+	return dst
+}
+
+func olderIn(t *testing.T, dst string) {
+	t.Helper()
 	n := unprivileged()
 	n.Children["script"] = tt.File("an older script")
 	n.Children["large"] = tt.File(noise(9, 300_000))
@@ -47,9 +54,7 @@ func older(t *testing.T) string {
 	delete(n.Children, "empty")
 	delete(n.Children, "xattrdir")
 	n.Children["emptydir"] = n.Children["emptydir"].With(mode(0o777))
-	dst := tempDir(t)
 	restore(t, open(t, tt.NewMemory(), n), "", dst, options{})
-	return dst
 }
 
 // wholeFiles fails if a file is neither the old nor the new one, or a temporary file is left.

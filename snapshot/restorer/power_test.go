@@ -66,7 +66,7 @@ func oldOrNew(t *testing.T, old, want map[string]object, dst string) {
 	}
 }
 
-func TestAfterAPowerCutAtAnyStepFilesAreOldOrNewAndTheNextRunCompletes(t *testing.T) {
+func TestRealAfterAPowerCutAtAnyStepFilesAreOldOrNewAndTheNextRunCompletes(t *testing.T) {
 	s := open(t, tt.NewMemory(), unprivileged(), hardlinks...)
 	want := wanted(t, s, "")
 	var mu sync.Mutex
@@ -116,7 +116,7 @@ func TestAfterAPowerCutAtAnyStepFilesAreOldOrNewAndTheNextRunCompletes(t *testin
 }
 
 // The file that a link leads to is new, and nothing else of the restore brings its content to the disk.
-func TestAfterAPowerCutAHardlinkHasTheOldOrTheNewContent(t *testing.T) {
+func TestRealAfterAPowerCutAHardlinkHasTheOldOrTheNewContent(t *testing.T) {
 	linked := tt.File("linked")
 	root := tt.Dir(map[string]tt.Node{"a": tt.Dir(map[string]tt.Node{"first": linked}), "second": linked})
 	s := open(t, tt.NewMemory(), root, meta.Hardlink{Path: "second", Leader: "a/first"})
@@ -147,7 +147,7 @@ func TestAfterAPowerCutAHardlinkHasTheOldOrTheNewContent(t *testing.T) {
 	}
 }
 
-func TestAPowerCutAfterARestoreLosesNothing(t *testing.T) {
+func TestRealAPowerCutAfterARestoreLosesNothing(t *testing.T) {
 	s := open(t, tt.NewMemory(), manySmall(), hardlinks...)
 	for name, log := range logs {
 		t.Run(name, func(t *testing.T) {

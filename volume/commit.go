@@ -83,7 +83,7 @@ func (m *Manager) commit(ctx context.Context, r *record, op Commit, how snapshot
 		return Result{Commit: r.Head, Unsettled: unsettled}, err
 	}
 	c.Message, c.Labels, c.Consistency = op.Message, op.Labels, how
-	next, err := m.extend(ctx, s, r, c, r.Head)
+	next, err := m.extend(ctx, s, r, c, r.Head.Cid)
 	if err != nil {
 		return Result{}, err
 	}
@@ -105,7 +105,7 @@ func (m *Manager) snapshot(ctx context.Context, s Session, r *record) (*snapshot
 	if err := m.step(StepImport); err != nil {
 		return nil, nil, err
 	}
-	base, err := tree.Open(ctx, s, r.Overlay.Base)
+	base, err := tree.Open(ctx, s, r.Overlay.Base.Cid)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -135,7 +135,7 @@ func (m *Manager) importOptions(r *record, base *tree.Snapshot) (importer.Option
 // isHead reports whether a commit is of the state the head is of. A head that came without a sidecar is
 // compared by the one it would have.
 func (m *Manager) isHead(ctx context.Context, s Session, r *record, c *snapshot.Commit) (bool, error) {
-	head, err := tree.Open(ctx, s, r.Head)
+	head, err := tree.Open(ctx, s, r.Head.Cid)
 	if err != nil || head.Commit.Tree != c.Tree {
 		return false, err
 	}
@@ -177,12 +177,12 @@ func (m *Manager) extend(ctx context.Context, s Session, r *record, c *snapshot.
 		return nil, err
 	}
 	next := *r
-	next.Head, next.Sequence = blk.Cid(), c.Sequence
+	next.Head, next.Sequence = CID{blk.Cid()}, c.Sequence
 	return &next, m.o.Pins.Add(ctx, m.pinOf(&next))
 }
 
 func (m *Manager) pinOf(r *record) pinset.Pin {
-	return pinset.Pin{Root: r.Head, Name: fmt.Sprintf("%s@%d", r.Name, r.Sequence), Meta: map[string]string{
+	return pinset.Pin{Root: r.Head.Cid, Name: fmt.Sprintf("%s@%d", r.Name, r.Sequence), Meta: map[string]string{
 		PinVolume: r.ID, PinName: r.Name, PinSequence: fmt.Sprint(r.Sequence),
 	}}
 }

@@ -84,7 +84,7 @@ func (m *Manager) rollback(ctx context.Context, r *record, to cid.Cid, message s
 	if c.Message == "" {
 		c.Message = "rolled back to " + to.String()
 	}
-	next, err := m.extend(ctx, s, r, c, r.Head)
+	next, err := m.extend(ctx, s, r, c, r.Head.Cid)
 	if err != nil {
 		return err
 	}
@@ -114,14 +114,14 @@ func (op *Tag) run(ctx context.Context, m *Manager) (Result, error) {
 	}
 	tags := maps.Clone(r.Tags)
 	if tags == nil {
-		tags = map[string]cid.Cid{}
+		tags = map[string]CID{}
 	}
 	if _, ok := tags[op.Tag]; op.Delete && !ok {
 		return Result{}, fmt.Errorf("%s@%s: %w", op.Name, op.Tag, ErrNotFound)
 	}
 	target := r.Head
 	if op.State != "" {
-		if target, err = m.state(ctx, r, op.State); err != nil {
+		if target.Cid, err = m.state(ctx, r, op.State); err != nil {
 			return Result{}, err
 		}
 	}

@@ -3,24 +3,22 @@ package volume
 import (
 	"context"
 	"time"
-
-	"github.com/ipfs/go-cid"
 )
 
 // Info is what is known of a volume.
 type Info struct {
-	Name       string             `json:"name"`
-	ID         string             `json:"id"`
-	Head       cid.Cid            `json:"head"`
-	Sequence   uint64             `json:"sequence"`
-	Created    time.Time          `json:"created"`
-	Options    map[string]string  `json:"options,omitempty"`
-	Tags       map[string]cid.Cid `json:"tags,omitempty"`
-	Dirty      *bool              `json:"dirty,omitempty"` // there are changes that no commit has; only when asked for
-	Base       *cid.Cid           `json:"base,omitempty"`  // what the changes are on
-	Mountpoint string             `json:"mountpoint,omitempty"`
-	Users      []string           `json:"users,omitempty"`
-	Removed    *time.Time         `json:"removed,omitempty"`
+	Name       string            `json:"name"`
+	ID         string            `json:"id"`
+	Head       CID               `json:"head"`
+	Sequence   uint64            `json:"sequence"`
+	Created    time.Time         `json:"created"`
+	Options    map[string]string `json:"options,omitempty"`
+	Tags       map[string]CID    `json:"tags,omitempty"`
+	Dirty      *bool             `json:"dirty,omitempty"` // there are changes that no commit has; only when asked for
+	Base       CID               `json:"base,omitzero"`   // what the changes are on
+	Mountpoint string            `json:"mountpoint,omitempty"`
+	Users      []string          `json:"users,omitempty"`
+	Removed    *time.Time        `json:"removed,omitempty"`
 }
 
 // info describes a volume; looking for changes takes as long as a commit.
@@ -30,7 +28,7 @@ func (m *Manager) info(ctx context.Context, r *record, withDirty bool) (*Info, e
 		Users: r.users(),
 	}
 	if r.Overlay != nil {
-		i.Base = &r.Overlay.Base
+		i.Base = r.Overlay.Base
 		if len(r.Users) > 0 && m.o.Mounter != nil {
 			i.Mountpoint = m.o.Mounter.Path(m.overlayDir(r.Overlay.ID))
 		}

@@ -39,7 +39,7 @@ func TestAVolumeGoesFromStateToState(t *testing.T) {
 	h.wantFiles("data", files{"a": "1", "b": "2"})
 	h.wantFiles("data@2", files{"a": "1"})
 	h.wantFiles("data@~2", files{})
-	if i, err := h.Inspect(t.Context(), "data"); err != nil || *i.Dirty || i.Mountpoint != "" || i.Base != nil {
+	if i, err := h.Inspect(t.Context(), "data"); err != nil || *i.Dirty || i.Mountpoint != "" || i.Base.Defined() {
 		t.Errorf("after unmounting: %+v, %v", i, err)
 	}
 

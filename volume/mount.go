@@ -106,11 +106,11 @@ func (m *Manager) newOverlay(r *record, readOnly bool) error {
 
 // mountOverlay mounts what is recorded, or takes over what is mounted already.
 func (m *Manager) mountOverlay(ctx context.Context, r *record) error {
-	base, err := tree.Open(ctx, m.o.Blocks, r.Overlay.Base)
+	base, err := tree.Open(ctx, m.o.Blocks, r.Overlay.Base.Cid)
 	if err != nil {
 		return err
 	}
-	own, err := m.o.Own.Own(ctx, r.Overlay.Base)
+	own, err := m.o.Own.Own(ctx, r.Overlay.Base.Cid)
 	if err != nil {
 		return err
 	}

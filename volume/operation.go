@@ -3,12 +3,10 @@ package volume
 import (
 	"context"
 	"fmt"
-
-	"github.com/ipfs/go-cid"
 )
 
-// Operation is a change of a volume: [Create], [Mount], [Unmount], [Commit], [Rollback], [Clone], [Rename],
-// [Tag], [Remove], [Undelete] or [Prune].
+// Operation is a change of a volume: [Create], [Mount], [Unmount], [Commit], [Preview], [Rollback], [Clone],
+// [Rename], [Tag], [Remove], [Undelete] or [Prune].
 type Operation interface {
 	run(ctx context.Context, m *Manager) (Result, error)
 }
@@ -16,7 +14,7 @@ type Operation interface {
 // Result is what an operation did.
 type Result struct {
 	Volume    *Info    `json:"volume,omitempty"`
-	Commit    cid.Cid  `json:"commit,omitzero"`     // the head
+	Commit    CID      `json:"commit,omitzero"`     // the head
 	Created   bool     `json:"created,omitempty"`   // a commit was made
 	Path      string   `json:"path,omitempty"`      // where the volume is mounted
 	Unsettled []string `json:"unsettled,omitempty"` // paths that changed each time they were read
@@ -37,6 +35,8 @@ func OperationName(op Operation) string {
 		return "unmount"
 	case *Commit:
 		return "commit"
+	case *Preview:
+		return "preview"
 	case *Rollback:
 		return "rollback"
 	case *Clone:
@@ -58,7 +58,7 @@ func OperationName(op Operation) string {
 // NewOperation returns an empty operation of a name, to be filled from a request.
 func NewOperation(name string) (Operation, error) {
 	for _, op := range []Operation{
-		new(Create), new(Mount), new(Unmount), new(Commit), new(Rollback), new(Clone), new(Rename), new(Tag),
+		new(Create), new(Mount), new(Unmount), new(Commit), new(Preview), new(Rollback), new(Clone), new(Rename), new(Tag),
 		new(Remove), new(Undelete), new(Prune),
 	} {
 		if OperationName(op) == name {

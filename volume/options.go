@@ -33,15 +33,17 @@ type VolumeOptions struct {
 }
 
 // optionKeys say what each key's value is.
-var optionKeys = map[string]string{
-	"chunker":  "how files are cut: size-N, rabin-MIN-AVG-MAX or buzhash",
-	"commit":   "unmount (the default), manual, or an interval such as 5m",
-	"exclude":  "patterns, separated by commas, of what is never committed",
-	"gid":      "group of an empty volume's root",
-	"mode":     "permissions of an empty volume's root, in octal",
-	"readonly": "true or false: nothing can be changed",
-	"trash":    "how long the volume can be taken back once removed, such as 168h",
-	"uid":      "owner of an empty volume's root",
+func optionKeys() map[string]string {
+	return map[string]string{
+		"chunker":  "how files are cut: size-N, rabin-MIN-AVG-MAX or buzhash",
+		"commit":   "unmount (the default), manual, or an interval such as 5m",
+		"exclude":  "patterns, separated by commas, of what is never committed",
+		"gid":      "group of an empty volume's root",
+		"mode":     "permissions of an empty volume's root, in octal",
+		"readonly": "true or false: nothing can be changed",
+		"trash":    "how long the volume can be taken back once removed, such as 168h",
+		"uid":      "owner of an empty volume's root",
+	}
 }
 
 // ParseOptions reads a volume's options. An unknown key, a value that is not one, or options that contradict
@@ -50,9 +52,9 @@ func ParseOptions(given map[string]string) (VolumeOptions, error) {
 	o := VolumeOptions{Commit: CommitOnUnmount, Trash: DefaultTrash, Mode: 0o755}
 	for _, key := range slices.Sorted(maps.Keys(given)) {
 		value := given[key]
-		usage, known := optionKeys[key]
+		usage, known := optionKeys()[key]
 		if !known {
-			return o, fmt.Errorf("option %q: %w\nthe options are %s", key, ErrInvalid, strings.Join(slices.Sorted(maps.Keys(optionKeys)), ", "))
+			return o, fmt.Errorf("option %q: %w\nthe options are %s", key, ErrInvalid, strings.Join(slices.Sorted(maps.Keys(optionKeys())), ", "))
 		}
 		if err := o.set(key, value); err != nil {
 			return o, fmt.Errorf("option %s=%s: %w\n%s is %s", key, value, ErrInvalid, key, usage)
@@ -99,4 +101,13 @@ func (o *VolumeOptions) set(key, value string) error {
 		}
 	}
 	return err
+}
+
+// OptionHelp lists the options, one a line.
+func OptionHelp() string {
+	var b strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(optionKeys())) {
+		fmt.Fprintf(&b, "  %-9s %s\n", key, optionKeys()[key])
+	}
+	return b.String()
 }

@@ -26,7 +26,7 @@ func (m *Manager) Resolve(ctx context.Context, ref string) (cid.Cid, error) {
 	name, state, has := splitRef(ref)
 	r, err := m.db.get(name)
 	if err != nil || !has {
-		return r.Head, err
+		return r.Head.Cid, err
 	}
 	c, err := m.state(ctx, r, state)
 	if err != nil {
@@ -37,7 +37,7 @@ func (m *Manager) Resolve(ctx context.Context, ref string) (cid.Cid, error) {
 
 func (m *Manager) state(ctx context.Context, r *record, state string) (cid.Cid, error) {
 	if c, ok := r.Tags[state]; ok {
-		return c, nil
+		return c.Cid, nil
 	}
 	if back, ok := strings.CutPrefix(state, "~"); ok {
 		n, err := strconv.ParseUint(back, 10, 32)
@@ -60,7 +60,7 @@ func (m *Manager) state(ctx context.Context, r *record, state string) (cid.Cid, 
 // the head.
 func (m *Manager) find(ctx context.Context, r *record, match func(i uint64, a snapshot.Ancestor) bool) (cid.Cid, error) {
 	i := uint64(0)
-	for a, err := range m.history(ctx, r.Head) {
+	for a, err := range m.history(ctx, r.Head.Cid) {
 		if err != nil {
 			return cid.Undef, err
 		}

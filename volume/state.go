@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ipfs/go-cid"
 	bolt "go.etcd.io/bbolt"
 )
 
@@ -30,10 +29,10 @@ type record struct {
 	Name     string               `json:"name"`
 	ID       string               `json:"id"` // random; stays when the volume is renamed
 	Created  time.Time            `json:"created"`
-	Head     cid.Cid              `json:"head"`
+	Head     CID                  `json:"head"`
 	Sequence uint64               `json:"sequence"`
 	Options  map[string]string    `json:"options,omitempty"` // as given
-	Tags     map[string]cid.Cid   `json:"tags,omitempty"`
+	Tags     map[string]CID       `json:"tags,omitempty"`
 	Overlay  *overlayRecord       `json:"overlay,omitempty"`
 	Users    map[string]time.Time `json:"users,omitempty"` // who has it mounted, and since when
 	Removed  time.Time            `json:"removed,omitzero"`
@@ -41,9 +40,9 @@ type record struct {
 
 // overlayRecord is a directory of changes and the snapshot they are on.
 type overlayRecord struct {
-	ID       string  `json:"id"`
-	Base     cid.Cid `json:"base"`
-	ReadOnly bool    `json:"read_only,omitempty"`
+	ID       string `json:"id"`
+	Base     CID    `json:"base"`
+	ReadOnly bool   `json:"read_only,omitempty"`
 }
 
 // state is the database. Each change is one transaction, durable when it returns.

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -30,9 +31,9 @@ import (
 
 var (
 	// ErrNotFound says that there is no volume, or no state of a volume, of a name.
-	ErrNotFound = errors.New("no such volume")
+	ErrNotFound = fmt.Errorf("no such volume: %w", fs.ErrNotExist)
 	// ErrExist says that a name is taken.
-	ErrExist = errors.New("volume exists")
+	ErrExist = fmt.Errorf("volume exists: %w", fs.ErrExist)
 	// ErrMounted says that something cannot be done while a volume is mounted.
 	ErrMounted = errors.New("volume is mounted")
 	// ErrInUse says that processes have files open in a mount.

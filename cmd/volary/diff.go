@@ -54,6 +54,11 @@ func showDiff(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	return printDiff(c, a, b)
+}
+
+// printDiff prints what makes b of a.
+func printDiff(c *cli.Context, a, b *tree.Snapshot) error {
 	out, differ := outputOf(c), false
 	for change, err := range diff.Diff(c.Context, a, b, tree.Limits{}) {
 		if err != nil {

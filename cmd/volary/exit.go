@@ -16,7 +16,9 @@ import (
 	"github.com/volary/volary/snapshot/archive"
 	"github.com/volary/volary/snapshot/restorer"
 	"github.com/volary/volary/snapshot/store"
+	"github.com/volary/volary/volume"
 	"github.com/volary/volary/volume/api"
+	"github.com/volary/volary/volume/overlay"
 )
 
 // Exit codes. They are documented in the help, and never change their meaning.
@@ -28,7 +30,7 @@ const (
 	exitDamaged     = 4 // a damaged block, archive or state directory, or a format that is not known
 	exitDenied      = 5 // not permitted, or read-only
 	exitNoSpace     = 6
-	exitBusy        = 7 // another process holds the state
+	exitBusy        = 7 // another process holds the state, or a volume is mounted
 	exitIncomplete  = 8 // done, but not everything could be
 	exitNewer       = 9 // the state was written by a newer version
 	exitOther       = 10
@@ -38,7 +40,7 @@ const (
 const exitCodeHelp = `Results go to standard output, everything else to standard error.
 
 Exit codes: 0 done; 1 diff: the two differ; 2 wrong usage; 3 no such path, snapshot or block;
-4 damaged or malformed data; 5 not permitted or read-only; 6 no space left; 7 the state is in use;
+4 damaged or malformed data; 5 not permitted or read-only; 6 no space left; 7 the state or a volume is in use;
 8 done, but not everything could be; 9 the state is of a newer version; 10 any other error; 130 interrupted.`
 
 var errInterrupted = errors.New("interrupted\nwhat was stored stays; run the command again to go on")
@@ -116,19 +118,19 @@ func exitCode(err error) int {
 		return exitOK
 	case is(errDiffer):
 		return exitDiffer
-	case errors.As(err, &usage):
+	case errors.As(err, &usage) || is(volume.ErrInvalid, volume.ErrExist):
 		return exitUsage
 	case is(errInterrupted, context.Canceled):
 		return exitInterrupted
 	case errors.As(err, &incomplete):
 		return exitIncomplete
-	case is(store.ErrLocked, store.ErrBusy, restorer.ErrBusy, api.ErrLive):
+	case is(store.ErrLocked, store.ErrBusy, restorer.ErrBusy, api.ErrLive, volume.ErrMounted, volume.ErrInUse):
 		return exitBusy
-	case is(store.ErrNewer, local.ErrNewer, api.ErrVersion):
+	case is(store.ErrNewer, local.ErrNewer, api.ErrVersion, volume.ErrNewer):
 		return exitNewer
 	case is(syscall.ENOSPC, syscall.EDQUOT):
 		return exitNoSpace
-	case is(snapshot.ErrDamaged, snapshot.ErrFormat, store.ErrCorrupt, archive.ErrIncomplete) || errors.As(err, &syntax):
+	case is(snapshot.ErrDamaged, snapshot.ErrFormat, store.ErrCorrupt, archive.ErrIncomplete, overlay.ErrMismatch) || errors.As(err, &syntax):
 		return exitDamaged
 	case is(fs.ErrPermission, syscall.EROFS, store.ErrReadOnly):
 		return exitDenied
@@ -145,6 +147,8 @@ func hintFor(code int, err error) string {
 		return "nothing that was stored is lost; make room and run the command again (`volary gc` frees what no snapshot needs)"
 	case errors.Is(err, store.ErrCorrupt):
 		return "restore that file from a copy of the state directory, or move the directory away and begin anew"
+	case errors.Is(err, volume.ErrCannotMount):
+		return "start one as root, `volary daemon`, and run the command again"
 	case code == exitNewer:
 		return "use a newer volary with this state"
 	case errors.Is(err, snapshot.ErrDamaged):

@@ -66,7 +66,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			initCommand(), daemonCommand(), statusCommand(), configCommand(), versionCommand(), completionCommand(),
 			snapshotCommand(), restoreCommand(), lsCommand(), catCommand(), statCommand(), duCommand(),
 			diffCommand(), verifyCommand(), logCommand(), tagCommand(), rmCommand(),
-			exportCommand(), importCommand(), gcCommand(),
+			exportCommand(), importCommand(), gcCommand(), volumeCommand(),
 		},
 		ExitErrHandler: func(*cli.Context, error) {}, // run maps errors itself
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usageError{err.Error()} },

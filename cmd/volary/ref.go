@@ -11,6 +11,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/volary/volary/snapshot/tree"
+	"github.com/volary/volary/volume"
 	"github.com/volary/volary/volume/api"
 )
 
@@ -24,8 +25,8 @@ type located struct {
 	path string // slash separated, empty for the root
 }
 
-// resolve finds what a ref names: CID[/PATH], /ipfs/CID[/PATH], TAG[/PATH], or the beginning of a kept
-// snapshot's CID.
+// resolve finds what a ref names: CID[/PATH], /ipfs/CID[/PATH], VOLUME[@STATE][/PATH], TAG[/PATH], or the
+// beginning of a kept snapshot's CID.
 func resolve(ctx context.Context, host *api.Host, ref string) (located, error) {
 	if strings.HasPrefix(ref, "/ipns/") {
 		return located{}, usagef("%s: IPNS names are not resolved\ngive a CID or a tag", quote(ref))
@@ -53,6 +54,10 @@ func resolveName(ctx context.Context, host *api.Host, name string, onlyCID bool)
 	if onlyCID {
 		return cid.Undef, usagef("%q is not a CID", name)
 	}
+	c, err := host.Volumes.Resolve(ctx, name)
+	if err == nil || strings.Contains(name, "@") || !errors.Is(err, volume.ErrNotFound) {
+		return c, err
+	}
 	tags, err := host.Tags.Tags(ctx)
 	if err != nil {
 		return cid.Undef, err
@@ -63,7 +68,7 @@ func resolveName(ctx context.Context, host *api.Host, name string, onlyCID bool)
 	if len(name) >= minAbbreviation {
 		return resolveAbbreviation(ctx, host, name)
 	}
-	return cid.Undef, fmt.Errorf("%q is neither a CID nor a tag: %w\nsee `volary log` and `volary tag`", name, fs.ErrNotExist)
+	return cid.Undef, fmt.Errorf("%q is neither a CID, a volume nor a tag: %w\nsee `volary log`, `volary volume ls` and `volary tag`", name, fs.ErrNotExist)
 }
 
 func resolveAbbreviation(ctx context.Context, host *api.Host, prefix string) (cid.Cid, error) {
@@ -80,7 +85,7 @@ func resolveAbbreviation(ctx context.Context, host *api.Host, prefix string) (ci
 		}
 	}
 	if !found.Defined() {
-		return cid.Undef, fmt.Errorf("%q is neither a CID nor a tag, and no kept snapshot begins with it: %w\nsee `volary log` and `volary tag`", prefix, fs.ErrNotExist)
+		return cid.Undef, fmt.Errorf("%q is neither a CID, a volume nor a tag, and no kept snapshot begins with it: %w\nsee `volary log`, `volary volume ls` and `volary tag`", prefix, fs.ErrNotExist)
 	}
 	return found, nil
 }

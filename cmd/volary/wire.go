@@ -102,11 +102,13 @@ func openStore(h *home, write bool) (*api.Host, error) {
 		return nil, err
 	}
 	pins := local.New(s, s.BeginSweep)
-	return &api.Host{
+	host := &api.Host{
 		Blocks: s, Sessions: sessions{s}, Pins: pins, Tags: tags{pins},
 		Origins: api.OriginsFor(pins, uint32(os.Geteuid())), Owners: pins,
 		Upkeep: upkeep{home: h, store: s, pins: pins}, Closer: s,
-	}, nil
+	}
+	host.Volumes = &lazyVolumes{home: h, host: host, log: log}
+	return host, nil
 }
 
 type sessions struct{ store *store.Store }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/volary/volary/pinset"
 	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/volume"
 )
 
 var (
@@ -53,6 +54,13 @@ func kinds() []ErrorKind {
 		{"quota", syscall.EDQUOT, http.StatusInsufficientStorage},
 		{"damaged", snapshot.ErrDamaged, http.StatusInternalServerError},
 		{"format", snapshot.ErrFormat, http.StatusBadRequest},
+		{"volume_not_found", volume.ErrNotFound, http.StatusNotFound},
+		{"volume_exist", volume.ErrExist, http.StatusConflict},
+		{"volume_mounted", volume.ErrMounted, http.StatusConflict},
+		{"mount_in_use", volume.ErrInUse, http.StatusConflict},
+		{"volume_invalid", volume.ErrInvalid, http.StatusBadRequest},
+		{"cannot_mount", volume.ErrCannotMount, http.StatusConflict},
+		{"volumes_newer", volume.ErrNewer, http.StatusConflict},
 		{"not_found", snapshot.ErrNotFound, http.StatusNotFound},
 		{"not_pinned", pinset.ErrNotPinned, http.StatusNotFound},
 		{"not_exist", fs.ErrNotExist, http.StatusNotFound},

@@ -15,6 +15,7 @@ import (
 	"github.com/volary/volary/pinset"
 	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/importer"
+	"github.com/volary/volary/volume"
 )
 
 // Host is a host's state. All of its parts are safe for concurrent use.
@@ -26,6 +27,7 @@ type Host struct {
 	Origins  Origins // the caller's
 	Owners   Owners  // for the callers of a server; nil in a client's host
 	Upkeep   Upkeep
+	Volumes  Volumes // nil if there are none
 	io.Closer
 }
 
@@ -64,6 +66,16 @@ type Owners interface {
 	MarkOwnBy(ctx context.Context, commit cid.Cid, uid uint32) error
 	OwnBy(ctx context.Context, commit cid.Cid, uid uint32) (bool, error)
 }
+
+// Volumes are the host's volumes; see [volume.Manager].
+type Volumes interface {
+	List(ctx context.Context, trash bool) ([]volume.Info, error)
+	Inspect(ctx context.Context, name string) (*volume.Info, error)
+	Resolve(ctx context.Context, ref string) (cid.Cid, error)
+	Do(ctx context.Context, op volume.Operation) (volume.Result, error)
+}
+
+var _ Volumes = (*volume.Manager)(nil)
 
 // Upkeep looks after the store.
 type Upkeep interface {

@@ -39,6 +39,8 @@ func (s *Server) routes() {
 	s.handle("GET "+prefix+"/own/{cid}", s.own)
 	s.handle("PUT "+prefix+"/own/{cid}", s.markOwn)
 
+	s.volumeRoutes()
+
 	s.handle("POST "+prefix+"/collect", s.collect)
 	s.handle("GET "+prefix+"/status", s.status)
 

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/volary/volary/volume"
+)
+
+func volumeCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "volume",
+		Usage: "names with a history of snapshots, mounted as directories",
+		Subcommands: []*cli.Command{
+			volumeCreateCommand(), volumeLsCommand(), volumeInspectCommand(), volumeRenameCommand(), volumeRmCommand(),
+			volumeUndeleteCommand(), volumePruneCommand(), volumeMountCommand(), volumeUmountCommand(), volumeCommitCommand(),
+			volumeLogCommand(), volumeDiffCommand(), volumeTagCommand(), volumeRollbackCommand(), volumeCloneCommand(),
+		},
+	}
+}
+
+// doVolume runs an operation and prints what it did.
+func doVolume(c *cli.Context, op volume.Operation, text func(w io.Writer, res volume.Result)) error {
+	host, err := openHost(c, create)
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	return doVolumeOn(c, host, op, text)
+}
+
+func doVolumeOn(c *cli.Context, host *openedHost, op volume.Operation, text func(w io.Writer, res volume.Result)) error {
+	res, err := host.Volumes.Do(c.Context, op)
+	if err != nil {
+		return err
+	}
+	for _, path := range res.Unsettled {
+		fmt.Fprintf(c.App.ErrWriter, "changed while it was read: %s\n", quote(path))
+	}
+	return outputOf(c).object(res, func(w io.Writer) { text(w, res) })
+}
+
+func quiet(io.Writer, volume.Result) {}
+
+func printHead(w io.Writer, res volume.Result) { fmt.Fprintln(w, res.Commit) }
+
+var optionFlag = &cli.StringSliceFlag{Name: "option", Aliases: []string{"o"}, Usage: "`KEY=VALUE` of the volume; may be repeated"}
+
+// volumeOptions are the volume's options on the command line.
+func volumeOptions(c *cli.Context) (map[string]string, error) {
+	if !c.IsSet("option") {
+		return nil, nil
+	}
+	return parseLabels(c.StringSlice("option"))
+}
+
+func volumeCreateCommand() *cli.Command {
+	return command(cli.Command{
+		Name:      "create",
+		Usage:     "make a volume, empty or from a snapshot",
+		ArgsUsage: "NAME",
+		Description: "From a snapshot no data is copied, however large it is.\n\nOptions:\n" + volume.OptionHelp() +
+			"\nA name is text without slashes, spaces and '@' that does not begin with '.' or '-'.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "from", Usage: "begin at the snapshot `REF`"},
+			optionFlag,
+		},
+		Action: func(c *cli.Context) error {
+			options, err := volumeOptions(c)
+			if err != nil {
+				return err
+			}
+			host, err := openHost(c, create)
+			if err != nil {
+				return err
+			}
+			defer host.Close()
+			op := &volume.Create{Name: c.Args().First(), Options: options}
+			if from := c.String("from"); from != "" {
+				if op.From, err = wholeRef(c, host, from); err != nil {
+					return err
+				}
+			}
+			return doVolumeOn(c, host, op, func(w io.Writer, res volume.Result) { fmt.Fprintln(w, res.Volume.Name) })
+		},
+	}, 1, 1)
+}
+
+// wholeRef resolves a ref to the CID of a whole snapshot.
+func wholeRef(c *cli.Context, host *openedHost, ref string) (string, error) {
+	loc, err := resolve(c.Context, host.Host, ref)
+	if err != nil {
+		return "", err
+	}
+	if loc.path != "" {
+		return "", usagef("%s is a part of a snapshot; a volume begins at a whole one", quote(ref))
+	}
+	return loc.root.String(), nil
+}
+
+func volumeLsCommand() *cli.Command {
+	return command(cli.Command{
+		Name:  "ls",
+		Usage: "list the volumes",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "trash", Usage: "also list removed volumes that can be taken back"}},
+		Action: func(c *cli.Context) error {
+			host, err := openHost(c, readOnly)
+			if err != nil {
+				return err
+			}
+			defer host.Close()
+			infos, err := host.Volumes.List(c.Context, c.Bool("trash"))
+			if err != nil {
+				return err
+			}
+			out := outputOf(c)
+			w := columns(out.w)
+			defer w.Flush()
+			for _, i := range infos {
+				if err := out.object(i, func(io.Writer) { fmt.Fprintln(w, volumeLine(i)) }); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}, 0, 0)
+}
+
+func volumeLine(i volume.Info) string {
+	state := i.Mountpoint
+	if i.Removed != nil {
+		state = "removed " + timeText(*i.Removed)
+	}
+	return fmt.Sprintf("%s\t%d\t%s\t%s", i.Name, i.Sequence, i.Head, state)
+}
+
+func volumeInspectCommand() *cli.Command {
+	return command(cli.Command{
+		Name:      "inspect",
+		Usage:     "show all about a volume",
+		ArgsUsage: "NAME",
+		Action: func(c *cli.Context) error {
+			host, err := openHost(c, readWrite)
+			if err != nil {
+				return err
+			}
+			defer host.Close()
+			i, err := host.Volumes.Inspect(c.Context, c.Args().First())
+			if err != nil {
+				return err
+			}
+			return outputOf(c).object(i, func(out io.Writer) { inspectText(out, i) })
+		},
+	}, 1, 1)
+}
+
+func inspectText(out io.Writer, i *volume.Info) {
+	w := columns(out)
+	defer w.Flush()
+	fmt.Fprintf(w, "name\t%s\nhead\t%s\nsequence\t%d\ncreated\t%s\n", i.Name, i.Head, i.Sequence, timeText(i.Created))
+	if i.Mountpoint != "" {
+		fmt.Fprintf(w, "mounted\t%s, by %s\n", i.Mountpoint, strings.Join(i.Users, ", "))
+	}
+	if i.Dirty != nil && *i.Dirty {
+		fmt.Fprintf(w, "changes\tnot committed, on %s\n", i.Base)
+	}
+	for _, key := range slices.Sorted(maps.Keys(i.Options)) {
+		fmt.Fprintf(w, "option\t%s=%s\n", key, i.Options[key])
+	}
+	for _, tag := range slices.Sorted(maps.Keys(i.Tags)) {
+		fmt.Fprintf(w, "tag\t%s %s\n", tag, i.Tags[tag])
+	}
+}
+
+func volumeRenameCommand() *cli.Command {
+	return command(cli.Command{
+		Name: "rename", Usage: "give a volume another name", ArgsUsage: "NAME NEW",
+		Action: func(c *cli.Context) error {
+			return doVolume(c, &volume.Rename{Name: c.Args().First(), To: c.Args().Get(1)}, quiet)
+		},
+	}, 2, 2)
+}
+
+func volumeRmCommand() *cli.Command {
+	return command(cli.Command{
+		Name:      "rm",
+		Usage:     "remove a volume",
+		ArgsUsage: "NAME",
+		Description: "What is not committed is committed first. `volary volume undelete` brings the volume back, for as long as its\n" +
+			"option trash says; after that its snapshots are no longer kept.",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also if it is mounted"}},
+		Action: func(c *cli.Context) error {
+			return doVolume(c, &volume.Remove{Name: c.Args().First(), Force: c.Bool("force")}, quiet)
+		},
+	}, 1, 1)
+}
+
+func volumeUndeleteCommand() *cli.Command {
+	return command(cli.Command{
+		Name: "undelete", Usage: "bring a removed volume back", ArgsUsage: "NAME [AS]",
+		Action: func(c *cli.Context) error {
+			return doVolume(c, &volume.Undelete{Name: c.Args().First(), As: c.Args().Get(1)}, quiet)
+		},
+	}, 1, 2)
+}
+
+func volumePruneCommand() *cli.Command {
+	return command(cli.Command{
+		Name:        "prune",
+		Usage:       "remove every volume that is not mounted",
+		Description: "Prints the names of the volumes. Each can be brought back, as with rm.",
+		Flags:       []cli.Flag{&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "only print the names"}},
+		Action: func(c *cli.Context) error {
+			return doVolume(c, &volume.Prune{DryRun: c.Bool("dry-run")}, func(w io.Writer, res volume.Result) {
+				for _, name := range res.Removed {
+					fmt.Fprintln(w, name)
+				}
+			})
+		},
+	}, 0, 0)
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/volary/volary/snapshot/tree"
+	"github.com/volary/volary/volume"
+)
+
+func volumeCommitCommand() *cli.Command {
+	return command(cli.Command{
+		Name:        "commit",
+		Usage:       "make a snapshot of a volume as it is now, and print its CID",
+		ArgsUsage:   "NAME",
+		Description: "The cost is that of what changed. If nothing did, no snapshot is made and the last one is printed.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "`TEXT` to find it by"},
+			&cli.StringSliceFlag{Name: "label", Usage: "`KEY=VALUE`; may be repeated"},
+		},
+		Action: func(c *cli.Context) error {
+			labels, err := parseLabels(c.StringSlice("label"))
+			if err != nil {
+				return err
+			}
+			return doVolume(c, &volume.Commit{Name: c.Args().First(), Message: c.String("message"), Labels: labels}, printHead)
+		},
+	}, 1, 1)
+}
+
+func volumeLogCommand() *cli.Command {
+	return command(cli.Command{
+		Name: "log", Usage: "list the snapshots of a volume, the newest first", ArgsUsage: "NAME",
+		Flags:  []cli.Flag{&cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Usage: "list at most `N`"}},
+		Action: showLog,
+	}, 1, 1)
+}
+
+func volumeDiffCommand() *cli.Command {
+	return command(cli.Command{
+		Name:      "diff",
+		Usage:     "show what changed in a volume since its last snapshot, or since another state",
+		ArgsUsage: "NAME [STATE]",
+		Description: "STATE is what stands after the @ in a reference: a sequence number, ~COUNT, a tag or a time. The lines and the\n" +
+			"exit code are those of `volary diff`.",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "ignore-mtime", Usage: "leave out what differs in its mtime alone"}},
+		Action: func(c *cli.Context) error {
+			host, err := openHost(c, readWrite)
+			if err != nil {
+				return err
+			}
+			defer host.Close()
+			ref := c.Args().First()
+			if state := c.Args().Get(1); state != "" {
+				ref += "@" + state
+			}
+			before, err := openRef(c.Context, host.Host, ref)
+			if err != nil {
+				return err
+			}
+			res, err := host.Volumes.Do(c.Context, &volume.Preview{Name: c.Args().First()})
+			if err != nil {
+				return err
+			}
+			after, err := tree.Open(c.Context, host.Blocks, res.Commit.Cid)
+			if err != nil {
+				return err
+			}
+			return printDiff(c, before.Snapshot, after)
+		},
+	}, 1, 2)
+}
+
+func volumeTagCommand() *cli.Command {
+	return command(cli.Command{
+		Name:        "tag",
+		Usage:       "give a state of a volume a name",
+		ArgsUsage:   "NAME TAG [STATE]",
+		Description: "The state is then NAME@TAG wherever a REF can stand. Without STATE it is the last snapshot.",
+		Flags:       []cli.Flag{&cli.BoolFlag{Name: "delete", Aliases: []string{"d"}, Usage: "delete the tag, not the state"}},
+		Action: func(c *cli.Context) error {
+			a := c.Args()
+			return doVolume(c, &volume.Tag{Name: a.First(), Tag: a.Get(1), State: a.Get(2), Delete: c.Bool("delete")}, quiet)
+		},
+	}, 2, 3)
+}
+
+func volumeRollbackCommand() *cli.Command {
+	return command(cli.Command{
+		Name:      "rollback",
+		Usage:     "make an earlier state of a volume the newest one",
+		ArgsUsage: "NAME STATE|REF",
+		Description: "The state until now stays in the history, and what is not committed is committed first. The volume must not be\n" +
+			"mounted. Prints the new snapshot's CID.",
+		Flags: []cli.Flag{&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "`TEXT` to find it by"}},
+		Action: func(c *cli.Context) error {
+			host, err := openHost(c, readWrite)
+			if err != nil {
+				return err
+			}
+			defer host.Close()
+			name, to := c.Args().First(), c.Args().Get(1)
+			if _, err := host.Volumes.Resolve(c.Context, name+"@"+to); err != nil {
+				whole, other := wholeRef(c, host, to)
+				if other != nil {
+					return err
+				}
+				to = whole
+			}
+			return doVolumeOn(c, host, &volume.Rollback{Name: name, To: to, Message: c.String("message")}, printHead)
+		},
+	}, 2, 2)
+}
+
+func volumeCloneCommand() *cli.Command {
+	return command(cli.Command{
+		Name:        "clone",
+		Usage:       "make a volume that begins at another's state",
+		ArgsUsage:   "NAME[@STATE] NEW",
+		Description: "No data is copied. What the other has not committed is not in it.",
+		Flags:       []cli.Flag{optionFlag},
+		Action: func(c *cli.Context) error {
+			options, err := volumeOptions(c)
+			if err != nil {
+				return err
+			}
+			op := &volume.Clone{Name: c.Args().First(), To: c.Args().Get(1), Options: options}
+			return doVolume(c, op, func(w io.Writer, res volume.Result) { io.WriteString(w, res.Volume.Name+"\n") })
+		},
+	}, 2, 2)
+}

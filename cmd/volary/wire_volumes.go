@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/volary/volary/volume"
+	"github.com/volary/volary/volume/api"
+)
+
+// volumesDir is where volumes are in a home.
+const volumesDir = "volumes"
+
+// openVolumes puts together the volumes of a host; without a mounter they cannot be mounted.
+func openVolumes(h *home, host *api.Host, m volume.Mounter, log *slog.Logger) (*volume.Manager, error) {
+	author, err := h.peerID()
+	if err != nil {
+		return nil, err
+	}
+	begin := func(ctx context.Context) (volume.Session, error) {
+		s, err := host.Sessions.Session(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return api.ForCaller(s, uint32(os.Geteuid())), nil
+	}
+	return volume.Open(h.path(volumesDir), volume.Options{
+		Begin: begin, Blocks: host.Blocks, Pins: host.Pins, Own: host.Origins, Mounter: m,
+		Author: author, Chunker: h.config.Chunker, Logger: log,
+	})
+}
+
+// lazyVolumes are the volumes of a host without a daemon, opened when they are first needed. They are closed
+// with the process.
+type lazyVolumes struct {
+	home *home
+	host *api.Host
+	log  *slog.Logger
+
+	once sync.Once
+	m    *volume.Manager
+	err  error
+}
+
+var _ api.Volumes = (*lazyVolumes)(nil)
+
+func (l *lazyVolumes) open() (*volume.Manager, error) {
+	l.once.Do(func() { l.m, l.err = openVolumes(l.home, l.host, nil, l.log) })
+	return l.m, l.err
+}
+
+// none reports whether no volume was ever made; then a question need not make the database.
+func (l *lazyVolumes) none() bool { return !exists(l.home.path(volumesDir)) }
+
+func (l *lazyVolumes) List(ctx context.Context, trash bool) ([]volume.Info, error) {
+	if l.none() {
+		return nil, nil
+	}
+	m, err := l.open()
+	if err != nil {
+		return nil, err
+	}
+	return m.List(ctx, trash)
+}
+
+func (l *lazyVolumes) Inspect(ctx context.Context, name string) (*volume.Info, error) {
+	if l.none() {
+		return nil, fmt.Errorf("%q: %w", name, volume.ErrNotFound)
+	}
+	m, err := l.open()
+	if err != nil {
+		return nil, err
+	}
+	return m.Inspect(ctx, name)
+}
+
+func (l *lazyVolumes) Resolve(ctx context.Context, ref string) (cid.Cid, error) {
+	if c, err := cid.Decode(ref); err == nil {
+		return c, nil
+	}
+	if l.none() {
+		return cid.Undef, fmt.Errorf("%q: %w", ref, volume.ErrNotFound)
+	}
+	m, err := l.open()
+	if err != nil {
+		return cid.Undef, err
+	}
+	return m.Resolve(ctx, ref)
+}
+
+func (l *lazyVolumes) Do(ctx context.Context, op volume.Operation) (volume.Result, error) {
+	_, creates := op.(*volume.Create)
+	if l.none() && !creates {
+		return volume.Result{}, fmt.Errorf("there are no volumes yet: %w", volume.ErrNotFound)
+	}
+	m, err := l.open()
+	if err != nil {
+		return volume.Result{}, err
+	}
+	return m.Do(ctx, op)
+}

@@ -1,0 +1,97 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/volary/volary/volume"
+)
+
+func (s *Server) volumeRoutes() {
+	s.handle("GET "+prefix+"/volumes", s.listVolumes)
+	s.handle("GET "+prefix+"/volumes/{name}", s.inspectVolume)
+	s.handle("GET "+prefix+"/resolve", s.resolve)
+	s.handle("POST "+prefix+"/volumes/do/{operation}", s.doVolumes)
+}
+
+func (c *call) volumes() (Volumes, error) {
+	if c.server.host.Volumes == nil {
+		return nil, fmt.Errorf("this daemon has no volumes: %w", ErrRequest)
+	}
+	return c.server.host.Volumes, nil
+}
+
+func (s *Server) listVolumes(c *call) error {
+	vs, err := c.volumes()
+	if err != nil {
+		return err
+	}
+	trash, err := c.flag("trash")
+	if err != nil {
+		return err
+	}
+	infos, err := vs.List(c.r.Context(), trash)
+	if err != nil {
+		return err
+	}
+	return c.lines(func(l *lineWriter) error {
+		for _, i := range infos {
+			if err := l.line(i); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (s *Server) inspectVolume(c *call) error {
+	vs, err := c.volumes()
+	if err != nil {
+		return err
+	}
+	i, err := vs.Inspect(c.r.Context(), c.r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, i)
+}
+
+func (s *Server) resolve(c *call) error {
+	vs, err := c.volumes()
+	if err != nil {
+		return err
+	}
+	id, err := vs.Resolve(c.r.Context(), c.r.URL.Query().Get("ref"))
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, resolvedJSON{volume.CID{Cid: id}})
+}
+
+type resolvedJSON struct {
+	CID volume.CID `json:"cid"`
+}
+
+func (s *Server) doVolumes(c *call) error {
+	vs, err := c.volumes()
+	if err != nil {
+		return err
+	}
+	op, err := volume.NewOperation(c.r.PathValue("operation"))
+	if err != nil {
+		return err
+	}
+	if err := c.decode(op); err != nil {
+		return err
+	}
+	res, err := vs.Do(c.r.Context(), op)
+	if err != nil {
+		return err
+	}
+	name := ""
+	if res.Volume != nil {
+		name = res.Volume.Name
+	}
+	c.log("volume "+volume.OperationName(op), logName, name, logRoot, res.Commit)
+	return c.json(http.StatusOK, res)
+}

@@ -12,9 +12,9 @@ import (
 
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
-	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/snapshot/blockstest"
+	"github.com/volary/volary/snapshot/disktest"
 	"github.com/volary/volary/snapshot/store"
 )
 
@@ -76,24 +76,14 @@ func stopAt(at string) func(string) {
 			return
 		}
 		if mount := os.Getenv("STORE_POWER"); mount != "" {
-			if err := shutdown(mount); err != nil {
-				fmt.Fprintln(os.Stderr, "shutdown:", err)
+			if err := disktest.Cut(mount, disktest.NoLogFlush); err != nil {
+				fmt.Fprintln(os.Stderr, err)
 				os.Exit(3)
 			}
 		}
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	}
-}
-
-// shutdown is EXT4_IOC_SHUTDOWN without flushing the log: what is not on the disk is lost.
-func shutdown(mount string) error {
-	const extShutdown, noLogFlush = 0x8004587d, 2
-	fd, err := unix.Open(mount, unix.O_RDONLY, 0)
-	if err != nil {
-		return err
-	}
-	return unix.IoctlSetPointerInt(fd, extShutdown, noLogFlush)
 }
 
 // childSteps goes through all steps: three rounds of a pinned and a loose set of blocks, each synced,

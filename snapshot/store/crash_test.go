@@ -18,6 +18,7 @@ import (
 
 	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/blockstest"
+	"github.com/volary/volary/snapshot/disktest"
 	"github.com/volary/volary/snapshot/store"
 )
 
@@ -78,10 +79,10 @@ func TestAKillAtAnyStepLosesNothingAcknowledged(t *testing.T) {
 func TestAPowerCutAtAnyStepLosesNothingAcknowledged(t *testing.T) {
 	for _, at := range stopPoints() {
 		t.Run(at, func(t *testing.T) {
-			d := newDisk(t, 128<<20)
-			dir := filepath.Join(d.mount, "store")
-			said := runChild(t, "STORE_CHILD=steps", "STORE_DIR="+dir, "STORE_STEP="+at, "STORE_POWER="+d.mount)
-			d.remount(t)
+			d := disktest.New(t, 128<<20)
+			dir := filepath.Join(d.Mount, "store")
+			said := runChild(t, "STORE_CHILD=steps", "STORE_DIR="+dir, "STORE_STEP="+at, "STORE_POWER="+d.Mount)
+			d.Remount(t)
 			checkAcknowledged(t, dir, said)
 		})
 	}

@@ -4,62 +4,21 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
 
 	"github.com/volary/volary/snapshot/blockstest"
+	"github.com/volary/volary/snapshot/disktest"
 	"github.com/volary/volary/snapshot/store"
 )
-
-// A disk is an ext4 filesystem of its own in a file.
-type disk struct{ image, mount string }
-
-func newDisk(t *testing.T, size int64) *disk {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Fatal("this test mounts a filesystem of its own and must run as root")
-	}
-	dir := t.TempDir()
-	d := &disk{filepath.Join(dir, "image"), filepath.Join(dir, "mount")}
-	f, err := os.Create(d.image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := f.Truncate(size); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Mkdir(d.mount, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	command(t, "mkfs.ext4", "-q", "-F", "-m", "0", d.image)
-	command(t, "mount", "-o", "loop", d.image, d.mount)
-	t.Cleanup(func() { command(t, "umount", d.mount) })
-	return d
-}
-
-// remount is what a machine does after a power cut: it reads the disk anew and replays the journal.
-func (d *disk) remount(t *testing.T, options ...string) {
-	t.Helper()
-	command(t, "umount", d.mount)
-	command(t, "mount", append([]string{"-o", "loop"}, append(options, d.image, d.mount)...)...)
-}
-
-func command(t *testing.T, name string, args ...string) {
-	t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
-	}
-}
 
 func TestAFullDiskRefusesBlocksAndKeepsTheStoreWhole(t *testing.T) {
 	for _, size := range []int{900, 20 << 10, 1 << 20} {
 		t.Run(fmt.Sprintf("blocks of %d bytes", size), func(t *testing.T) {
-			d := newDisk(t, 64<<20)
-			dir := filepath.Join(d.mount, "store")
-			filler := filepath.Join(d.mount, "filler")
+			d := disktest.New(t, 64<<20)
+			dir := filepath.Join(d.Mount, "store")
+			filler := filepath.Join(d.Mount, "filler")
 			if err := os.WriteFile(filler, make([]byte, 20<<20), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -110,17 +69,17 @@ func fill(t *testing.T, s *store.Store, size int) (int, error) {
 }
 
 func TestAReadOnlyFilesystemIsNamed(t *testing.T) {
-	d := newDisk(t, 64<<20)
-	dir := filepath.Join(d.mount, "store")
+	d := disktest.New(t, 64<<20)
+	dir := filepath.Join(d.Mount, "store")
 	s := open(t, dir, store.Options{})
 	bs := blockstest.Random(1, 10, 1000)
 	put(t, s, bs...)
 	mustClose(t, s)
-	d.remount(t, "-o", "ro")
+	d.Remount(t, "ro")
 	if _, err := store.Open(dir, store.Options{}); !errors.Is(err, store.ErrReadOnly) {
 		t.Errorf("open for writing: %v", err)
 	}
-	if _, err := store.Open(filepath.Join(d.mount, "other"), store.Options{}); !errors.Is(err, store.ErrReadOnly) {
+	if _, err := store.Open(filepath.Join(d.Mount, "other"), store.Options{}); !errors.Is(err, store.ErrReadOnly) {
 		t.Errorf("create: %v", err)
 	}
 	s = open(t, dir, store.Options{ReadOnly: true})
@@ -130,13 +89,13 @@ func TestAReadOnlyFilesystemIsNamed(t *testing.T) {
 
 // Pebble cannot go on after a failed write: what it needs when the disk is full comes out of the ballast.
 func TestAFullDiskRefusesRecordsAndKeepsTheIndexWhole(t *testing.T) {
-	d := newDisk(t, 64<<20)
-	dir := filepath.Join(d.mount, "store")
+	d := disktest.New(t, 64<<20)
+	dir := filepath.Join(d.Mount, "store")
 	s := open(t, dir, store.Options{})
 	bs := blockstest.Random(1, 20, 1000)
 	put(t, s, bs...)
 	sync(t, s)
-	filler := filepath.Join(d.mount, "filler")
+	filler := filepath.Join(d.Mount, "filler")
 	f, err := os.Create(filler)
 	if err != nil {
 		t.Fatal(err)

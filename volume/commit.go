@@ -79,14 +79,18 @@ func (m *Manager) commit(ctx context.Context, r *record, op Commit, how snapshot
 		return Result{}, err
 	}
 	same, err := m.isHead(ctx, s, r, c)
-	if err != nil || same {
-		return Result{Commit: r.Head, Unsettled: unsettled}, err
+	if err != nil {
+		return Result{}, err
+	}
+	if same {
+		return Result{Commit: r.Head, Unsettled: unsettled}, m.rememberBoot(r)
 	}
 	c.Message, c.Labels, c.Consistency = op.Message, op.Labels, how
 	next, err := m.extend(ctx, s, r, c, r.Head.Cid)
 	if err != nil {
 		return Result{}, err
 	}
+	next.Overlay = m.thisBoot(r.Overlay)
 	if err := m.step(StepHead); err != nil {
 		return Result{}, err
 	}
@@ -114,7 +118,31 @@ func (m *Manager) snapshot(ctx context.Context, s Session, r *record) (*snapshot
 		return nil, nil, err
 	}
 	o.Cache = s
+	if r.Overlay.Boot != m.o.Boot {
+		o.Cache = forgetful{s}
+	}
 	return m.o.Mounter.Snapshot(ctx, s, base, m.overlayDir(r.Overlay.ID), o)
+}
+
+// forgetful is a stat cache that remembers only what is new. After a power cut a file can have other content than
+// before under the same stamps: data written in place reaches the disk before the journal that has the times.
+type forgetful struct{ importer.StatCache }
+
+func (forgetful) LoadStat(context.Context, []byte) ([]byte, error) { return nil, nil }
+
+// thisBoot is the overlay with all of its files known as they are now.
+func (m *Manager) thisBoot(o *overlayRecord) *overlayRecord {
+	now := *o
+	now.Boot = m.o.Boot
+	return &now
+}
+
+func (m *Manager) rememberBoot(r *record) error {
+	if r.Overlay.Boot == m.o.Boot {
+		return nil
+	}
+	r.Overlay = m.thisBoot(r.Overlay)
+	return m.db.put(r)
 }
 
 func (m *Manager) importOptions(r *record, base *tree.Snapshot) (importer.Options, error) {

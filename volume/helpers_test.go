@@ -24,6 +24,8 @@ import (
 type copies struct {
 	mounted map[string]bool
 	busy    error // what Unmount says
+
+	remembered bool // whether the last Snapshot was given a cache that knows what the one before saved
 }
 
 var _ volume.Mounter = (*copies)(nil)
@@ -54,6 +56,15 @@ func (c *copies) Snapshot(ctx context.Context, s volume.Session, base *tree.Snap
 	if _, err := os.Stat(c.Path(dir)); errors.Is(err, fs.ErrNotExist) {
 		return base.Commit, nil, nil
 	}
+	probe := importer.StatRecord{Key: []byte("probe of " + dir), Value: []byte("saved")}
+	known, err := o.Cache.LoadStat(ctx, probe.Key)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.remembered = known != nil
+	if err := o.Cache.SaveStat(ctx, []importer.StatRecord{probe}); err != nil {
+		return nil, nil, err
+	}
 	r, err := importer.Import(ctx, s, c.Path(dir), o)
 	if err != nil {
 		return nil, nil, err
@@ -71,6 +82,7 @@ type host struct {
 	mounter volume.Mounter
 	now     time.Time
 	step    func(label string) error
+	boot    string
 }
 
 func newHost(t *testing.T, m volume.Mounter) *host {
@@ -102,7 +114,7 @@ func (h *host) open() {
 			s, err := h.store.Session(ctx)
 			return session{s}, err
 		},
-		Blocks: h.store, Pins: h.pins, Own: h.pins, Mounter: h.mounter, Author: "test",
+		Blocks: h.store, Pins: h.pins, Own: h.pins, Mounter: h.mounter, Author: "test", Boot: h.boot,
 		Now: func() time.Time { h.now = h.now.Add(time.Second); return h.now },
 		Step: func(label string) error {
 			if h.step == nil {

@@ -258,3 +258,25 @@ func life(t *testing.T, step func(string) error) {
 		t.Errorf("overlays left: %v, %v", left, err)
 	}
 }
+
+func TestAfterAnotherBootFilesAreReadAgain(t *testing.T) {
+	h := newHost(t, newCopies())
+	h.boot = "first"
+	h.restart()
+	h.do(&volume.Create{Name: "data"})
+	dir := h.do(&volume.Mount{Name: "data"}).Path
+	commit := func(content string, remembered bool) {
+		t.Helper()
+		h.write(filepath.Join(dir, "a"), content)
+		h.do(&volume.Commit{Name: "data"})
+		if h.mounter.(*copies).remembered != remembered {
+			t.Errorf("commit of %q: files remembered: %v", content, !remembered)
+		}
+	}
+	commit("1", false)
+	commit("2", true)
+	h.boot = "second"
+	h.restart()
+	commit("3", false)
+	commit("4", true)
+}

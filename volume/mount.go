@@ -86,7 +86,7 @@ func (m *Manager) mount(ctx context.Context, r *record, user string, readOnly bo
 // newOverlay records a fresh directory of changes together with its base, before anything is in it.
 func (m *Manager) newOverlay(r *record, readOnly bool) error {
 	next := *r
-	next.Overlay = &overlayRecord{ID: newID(), Base: r.Head, ReadOnly: readOnly}
+	next.Overlay = &overlayRecord{ID: newID(), Base: r.Head, ReadOnly: readOnly, Boot: m.o.Boot}
 	dir := m.overlayDir(next.Overlay.ID)
 	if err := os.Mkdir(dir, 0o711); err != nil {
 		return err

@@ -43,6 +43,7 @@ type overlayRecord struct {
 	ID       string `json:"id"`
 	Base     CID    `json:"base"`
 	ReadOnly bool   `json:"read_only,omitempty"`
+	Boot     string `json:"boot"` // the boot in which what is remembered of its files was last known to be true
 }
 
 // state is the database. Each change is one transaction, durable when it returns.

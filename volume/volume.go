@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -94,6 +95,7 @@ type Options struct {
 	Chunker string                   // of volumes that do not say; the importer's if empty
 	Logger  *slog.Logger             // nil discards
 	Now     func() time.Time         // nil: time.Now
+	Boot    string                   // names the boot of the machine; empty: ask the kernel
 	Step    func(label string) error // nil, or called before each durable step; its error stops there
 }
 
@@ -131,6 +133,9 @@ func Open(dir string, o Options) (*Manager, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Boot == "" {
+		o.Boot = bootID()
 	}
 	m := &Manager{o: o, dir: dir, db: db, log: o.Logger, locks: map[string]*nameLock{}}
 	if m.log == nil {
@@ -178,3 +183,12 @@ func (m *Manager) step(label string) error {
 }
 
 func (m *Manager) overlayDir(id string) string { return filepath.Join(m.dir, overlaysDir, id) }
+
+// bootID names the boot of the machine (random(4)). Where the kernel does not tell, every process is taken for
+// one of its own.
+func bootID() string {
+	if b, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
+		return strings.TrimSpace(string(b))
+	}
+	return newID()
+}

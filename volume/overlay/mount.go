@@ -98,11 +98,11 @@ func (m *Mounter) Snapshot(ctx context.Context, s volume.Session, base *tree.Sna
 		return nil, nil, err
 	}
 	o.Exclude = layerPatterns(o.Exclude)
-	raw, err := importer.Import(ctx, s, dir, o)
+	raw, unsettled, err := readLayers(ctx, s, dir, o)
 	if err != nil {
 		return nil, nil, err
 	}
-	layers, err := tree.OpenCommit(ctx, s, raw.Commit)
+	layers, err := tree.OpenCommit(ctx, s, raw)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -110,11 +110,18 @@ func (m *Mounter) Snapshot(ctx context.Context, s volume.Session, base *tree.Sna
 	if err != nil {
 		return nil, nil, err
 	}
-	c.Import = raw.Commit.Import
-	for i, path := range raw.Unsettled {
-		raw.Unsettled[i] = strings.TrimPrefix(path, upperDir+"/")
+	c.Import = raw.Import
+	return c, unsettled, syncfs(dir)
+}
+
+// inUpper turns paths in layers into paths in the volume.
+func inUpper(paths []string) (rel []string) {
+	for _, p := range paths {
+		if rest, ok := strings.CutPrefix(p, upperDir+"/"); ok {
+			rel = append(rel, rest)
+		}
 	}
-	return c, raw.Unsettled, syncfs(dir)
+	return rel
 }
 
 // layerPatterns turns patterns for the volume into patterns for its layers.

@@ -1,0 +1,96 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/importer"
+	"github.com/volary/volary/volume"
+)
+
+// maxRounds is how often the layers are read again because directories changed meanwhile.
+const maxRounds = 5
+
+// stamp changes whenever an entry of a directory is made, removed or renamed.
+type stamp struct {
+	ino   uint64
+	ctime syscall.Timespec
+}
+
+// readLayers imports the layers of a mount, again while directories change: one that was moved meanwhile may
+// have been seen in both of its places, or in neither. It returns the paths that did not settle.
+func readLayers(ctx context.Context, s volume.Session, dir string, o importer.Options) (*snapshot.Commit, []string, error) {
+	before, err := stamps(filepath.Join(dir, upperDir))
+	if err != nil {
+		return nil, nil, err
+	}
+	for round := 1; ; round++ {
+		raw, err := importer.Import(ctx, s, dir, o)
+		if err != nil {
+			return nil, nil, err
+		}
+		after, err := stamps(filepath.Join(dir, upperDir))
+		if err != nil {
+			return nil, nil, err
+		}
+		changed := differing(before, after)
+		if len(changed) == 0 {
+			return raw.Commit, inUpper(raw.Unsettled), nil
+		}
+		if round == maxRounds {
+			return raw.Commit, slices.Compact(slices.Sorted(slices.Values(append(inUpper(raw.Unsettled), changed...)))), nil
+		}
+		before = after
+	}
+}
+
+// stamps are those of a directory and all below it, by path.
+func stamps(dir string) (map[string]stamp, error) {
+	found := map[string]stamp{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		fi, err := os.Lstat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		st := fi.Sys().(*syscall.Stat_t)
+		rel, err := filepath.Rel(dir, path)
+		found[rel] = stamp{st.Ino, st.Ctim}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for changed directories: %w", err)
+	}
+	return found, nil
+}
+
+// differing names the directories that changed, came or went.
+func differing(before, after map[string]stamp) []string {
+	var paths []string
+	for path, s := range after {
+		if before[path] != s {
+			paths = append(paths, path)
+		}
+	}
+	for path := range before {
+		if _, ok := after[path]; !ok {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}

@@ -18,6 +18,7 @@ type Stored struct {
 	Child  unixfs.Child // without a CID if only the sidecar has the entry
 	Row    meta.Row
 	HasRow bool
+	First  uint64 // with a row: its number among what is below the directory; see [meta.At]
 }
 
 // Stored yields the entries of a directory in byte order of their names. The directory is listed once, and no
@@ -52,17 +53,20 @@ func (s *Snapshot) stored(ctx context.Context, dir Entry, emit func(Stored) (boo
 	if err != nil {
 		return err
 	}
+	var next uint64
 	for row, err := range meta.Rows(ctx, s.nodes, dir.Entries) {
 		if err != nil {
 			return err
 		}
+		first := next
+		next += 1 + row.Below
 		for len(children) > 0 && children[0].Name < row.Name {
 			if more, err := emit(Stored{Name: children[0].Name, Child: children[0]}); err != nil || !more {
 				return err
 			}
 			children = children[1:]
 		}
-		st := Stored{Name: row.Name, Row: row, HasRow: true}
+		st := Stored{Name: row.Name, Row: row, HasRow: true, First: first}
 		switch {
 		case len(children) > 0 && children[0].Name == row.Name:
 			st.Child, children = children[0], children[1:]

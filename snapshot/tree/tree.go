@@ -149,6 +149,11 @@ func (s *Snapshot) Chunks(ctx context.Context, file Entry) iter.Seq2[unixfs.Chun
 	return unixfs.Chunks(ctx, s.nodes, file.CID)
 }
 
+// ChunksFrom is Chunks without those that end at an offset or before; see [unixfs.ChunksFrom].
+func (s *Snapshot) ChunksFrom(ctx context.Context, file Entry, from uint64) iter.Seq2[unixfs.Chunk, error] {
+	return unixfs.ChunksFrom(ctx, s.nodes, file.CID, from)
+}
+
 // HardlinksCID is the node of the hardlink table; undefined if there are no hardlinks.
 func (s *Snapshot) HardlinksCID() cid.Cid { return s.hardlinks }
 

@@ -109,8 +109,13 @@ type Chunk struct {
 // read: whoever reads one checks that it has Size bytes. The sizes that nodes declare are checked against
 // each other. Memory is bounded by the depth of the DAG, which is bounded.
 func Chunks(ctx context.Context, b meta.Getter, file cid.Cid) iter.Seq2[Chunk, error] {
+	return ChunksFrom(ctx, b, file, 0)
+}
+
+// ChunksFrom is Chunks without those that end at an offset or before. What is only above them is not read.
+func ChunksFrom(ctx context.Context, b meta.Getter, file cid.Cid, from uint64) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
-		w := chunkWalk{ctx: ctx, b: b, yield: yield}
+		w := chunkWalk{ctx: ctx, b: b, from: from, yield: yield}
 		if err := w.root(file); err != nil {
 			yield(Chunk{}, fmt.Errorf("read file %s: %w", file, err))
 		}
@@ -120,12 +125,13 @@ func Chunks(ctx context.Context, b meta.Getter, file cid.Cid) iter.Seq2[Chunk, e
 type chunkWalk struct {
 	ctx   context.Context
 	b     meta.Getter
+	from  uint64
 	yield func(Chunk, error) bool
 	done  bool // yield asked for no more
 }
 
 func (w *chunkWalk) emit(c Chunk) {
-	if c.Size > 0 && !w.done {
+	if c.Offset+c.Size > w.from && c.Size > 0 && !w.done {
 		w.done = !w.yield(c, nil)
 	}
 }
@@ -175,9 +181,9 @@ func (w *chunkWalk) inner(n fsNode, offset, size uint64, depth int) error {
 }
 
 // child walks what is below a link. A part of no bytes is passed over unread: a DAG of such parts could be
-// exponential without ever getting on.
+// exponential without ever getting on. So is what ends before the walk begins.
 func (w *chunkWalk) child(c cid.Cid, offset, size uint64, depth int) error {
-	if size == 0 {
+	if size == 0 || offset+size <= w.from {
 		return nil
 	}
 	if c.Prefix().Codec == cid.Raw {

@@ -1,0 +1,209 @@
+package view
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/volary/volary/snapshot/tree"
+)
+
+const fsName = "volary"
+
+// readAheadKB is how far the kernel reads ahead. What it says when mounting is at most 128.
+const readAheadKB = 1024
+
+// ErrNoHelper says that a user who may not mount has no program that may.
+var ErrNoHelper = errors.New("fusermount3 is not installed")
+
+// Mount shows a snapshot at dir and returns once it can be read. Root mounts by itself, others by fusermount3.
+func Mount(ctx context.Context, s *tree.Snapshot, dir string, o Options) (*Server, error) {
+	srv, err := mount(ctx, s, dir, o)
+	if err != nil {
+		return nil, fmt.Errorf("mount %s at %s: %w", s.CID, dir, err)
+	}
+	return srv, nil
+}
+
+func mount(ctx context.Context, s *tree.Snapshot, dir string, o Options) (_ *Server, err error) {
+	c := Connection{}
+	fd, err := unix.MemfdCreate("volary-numbers", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make a table of numbers: %w", err)
+	}
+	c.Table = os.NewFile(uintptr(fd), "numbers")
+	// Whether the snapshot can be shown is known before anything is mounted.
+	sl, err := openSlots(c.Table)
+	if err == nil {
+		_, err = newView(ctx, s, o, sl)
+	}
+	if err == nil {
+		c.Device, err = attach(ctx, dir, o)
+	}
+	if err != nil {
+		c.Table.Close()
+		return nil, err
+	}
+	srv, err := handshake(ctx, s, c, o)
+	if err != nil {
+		c.Close()
+		return nil, errors.Join(err, Unmount(dir))
+	}
+	srv.serve()
+	raiseReadAhead(dir)
+	return srv, nil
+}
+
+// handshake takes the kernel's first request and answers it.
+func handshake(ctx context.Context, s *tree.Snapshot, c Connection, o Options) (*Server, error) {
+	b, err := buffer()
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Munmap(b)
+	n := 0
+	for {
+		if n, err = syscall.Read(int(c.Device.Fd()), b); err != syscall.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the kernel's first request: %w", err)
+	}
+	c.Init = append([]byte(nil), b[:n]...)
+	srv, err := newServer(ctx, s, c, o)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := srv.greet(c.Init)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := syscall.Write(srv.fd, answer); err != nil {
+		return nil, fmt.Errorf("answer the kernel's first request: %w", err)
+	}
+	return srv, nil
+}
+
+// attach mounts, and returns the device that the requests come from.
+func attach(ctx context.Context, dir string, o Options) (*os.File, error) {
+	if os.Geteuid() != 0 {
+		return attachByHelper(ctx, dir, o)
+	}
+	// Not os.OpenFile: reads must block, and not by way of the runtime's poller.
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open /dev/fuse: %w", err)
+	}
+	dev := os.NewFile(uintptr(fd), "/dev/fuse")
+	flags := uintptr(unix.MS_RDONLY | unix.MS_NOATIME)
+	if o.Foreign {
+		flags |= unix.MS_NOSUID | unix.MS_NODEV
+	}
+	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d,max_read=%d", fd, os.Geteuid(), os.Getegid(), maxRead)
+	if o.AllowOther {
+		options += ",default_permissions,allow_other"
+	}
+	if err := unix.Mount(fsName, dir, "fuse."+fsName, flags, options); err != nil {
+		dev.Close()
+		return nil, err
+	}
+	return dev, nil
+}
+
+// attachByHelper has fusermount3 mount, which sends the device over a socket.
+func attachByHelper(ctx context.Context, dir string, o Options) (*os.File, error) {
+	helper, err := helperPath()
+	if err != nil {
+		return nil, err
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(pair[0])
+	theirs := os.NewFile(uintptr(pair[1]), "socket")
+	defer theirs.Close()
+	options := fmt.Sprintf("ro,noatime,nosuid,nodev,max_read=%d,fsname=%s,subtype=%s", maxRead, fsName, fsName)
+	if o.AllowOther {
+		options += ",default_permissions,allow_other"
+	}
+	cmd := exec.CommandContext(ctx, helper, "-o", options, "--", dir)
+	cmd.Env = append(os.Environ(), "_FUSE_COMMFD=3")
+	cmd.ExtraFiles = []*os.File{theirs}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, helperError(out, err)
+	}
+	return receive(pair[0])
+}
+
+func helperPath() (string, error) {
+	for _, name := range []string{"fusermount3", "/bin/fusermount3", "fusermount", "/bin/fusermount"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", ErrNoHelper
+}
+
+// helperError says what fusermount3 said, in one line.
+func helperError(out []byte, err error) error {
+	if line := strings.Join(strings.Fields(string(out)), " "); line != "" {
+		return errors.New(line)
+	}
+	return fmt.Errorf("fusermount3: %w", err)
+}
+
+// receive takes a descriptor from a socket.
+func receive(socket int) (*os.File, error) {
+	buf, oob := make([]byte, 4), make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := unix.Recvmsg(socket, buf, oob, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("receive the device from fusermount3: %w", err)
+	}
+	msgs, err := unix.ParseSocketControlMessage(oob[:n])
+	if err != nil || len(msgs) != 1 {
+		return nil, errors.New("fusermount3 sent no device")
+	}
+	fds, err := unix.ParseUnixRights(&msgs[0])
+	if err != nil || len(fds) != 1 {
+		return nil, errors.New("fusermount3 sent no device")
+	}
+	return os.NewFile(uintptr(fds[0]), "/dev/fuse"), nil
+}
+
+// Unmount ends a mount. It wraps EBUSY if the mount is in use, EINVAL if there is none.
+func Unmount(dir string) error {
+	if os.Geteuid() == 0 {
+		if err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW); err != nil {
+			return fmt.Errorf("unmount %s: %w", dir, err)
+		}
+		return nil
+	}
+	helper, err := helperPath()
+	if err != nil {
+		return fmt.Errorf("unmount %s: %w", dir, err)
+	}
+	if out, err := exec.Command(helper, "-u", "--", dir).CombinedOutput(); err != nil {
+		return fmt.Errorf("unmount %s: %w", dir, helperError(out, err))
+	}
+	return nil
+}
+
+// raiseReadAhead lets the kernel read further ahead, where it allows it.
+func raiseReadAhead(dir string) {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil {
+		return
+	}
+	bdi := fmt.Sprintf("%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev))
+	os.WriteFile(filepath.Join("/sys/class/bdi", bdi, "read_ahead_kb"), []byte(strconv.Itoa(readAheadKB)), 0)
+}

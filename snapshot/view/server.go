@@ -1,0 +1,311 @@
+package view
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"os"
+	"sync"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"github.com/volary/volary/snapshot/meta"
+	"github.com/volary/volary/snapshot/tree"
+)
+
+// maxRead is the largest read the kernel asks for, in bytes.
+const maxRead = 1 << 20
+
+const (
+	fewIdle    = 4   // workers that wait for requests at a time, at most
+	maxWorkers = 128 // of one mount: more requests wait
+)
+
+// What go-fuse does not export of the protocol (include/uapi/linux/fuse.h).
+const (
+	opRead       = 15
+	opInterrupt  = 36
+	notifyResend = 7
+	inHeader     = 40 // bytes
+	outHeader    = 16
+	readIn       = 40
+)
+
+// Connection is what it takes to go on with a mount whose server is gone.
+type Connection struct {
+	Device *os.File // /dev/fuse
+	Table  *os.File // what the server told the kernel, as far as the snapshot does not say it
+	Init   []byte   // the kernel's first request
+}
+
+// Close closes the files. The mount is of no use once all copies of the device are closed.
+func (c Connection) Close() error { return errors.Join(c.Device.Close(), c.Table.Close()) }
+
+// Server answers the requests of one mount, until it is unmounted.
+type Server struct {
+	conn  Connection
+	fd    int // of conn.Device
+	view  *View
+	proto *fuse.ProtocolServer
+	log   *slog.Logger
+	work  sync.WaitGroup
+
+	mu            sync.Mutex
+	workers, idle int
+}
+
+// Resume goes on with a mount of s, made with the same options. Requests that an earlier server took and did not
+// answer are sent again by Linux 6.9 and later. It takes the connection over: the files are closed when the
+// mount ends, or if there is an error.
+func Resume(ctx context.Context, s *tree.Snapshot, c Connection, o Options) (*Server, error) {
+	srv, err := newServer(ctx, s, c, o)
+	if err == nil {
+		_, err = srv.greet(c.Init)
+	}
+	if err == nil {
+		err = srv.resend()
+	}
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("go on with a mount of %s: %w", s.CID, err)
+	}
+	srv.serve()
+	return srv, nil
+}
+
+func newServer(ctx context.Context, s *tree.Snapshot, c Connection, o Options) (*Server, error) {
+	sl, err := openSlots(c.Table)
+	if err != nil {
+		return nil, err
+	}
+	v, err := newView(ctx, s, o, sl)
+	if err != nil {
+		return nil, err
+	}
+	opts := &fuse.MountOptions{
+		Name: fsName, FsName: fsName, MaxWrite: maxRead, MaxReadAhead: maxRead, MaxBackground: maxWorkers / 2,
+		DisableXAttrs: !v.hasXattrs(), EnableAcl: v.hasXattrs() && !v.private(), EnableSymlinkCaching: true,
+		ExplicitDataCacheControl: true, ExtraCapabilities: fuse.CAP_NO_OPENDIR_SUPPORT,
+		DisabledCapabilities: fuse.CAP_PASSTHROUGH,
+		Logger:               log.New(logWriter{v.log}, "", 0),
+	}
+	return &Server{conn: c, fd: int(c.Device.Fd()), view: v, proto: fuse.NewProtocolServer(v, opts), log: v.log}, nil
+}
+
+// logWriter turns go-fuse's lines into ours.
+type logWriter struct{ log *slog.Logger }
+
+func (w logWriter) Write(line []byte) (int, error) {
+	w.log.Warn("fuse", logError, string(line))
+	return len(line), nil
+}
+
+// Connection returns what it takes to go on with the mount. The files are the server's.
+func (s *Server) Connection() Connection { return s.conn }
+
+// Wait returns when the mount has ended.
+func (s *Server) Wait() {
+	s.work.Wait()
+	s.view.ahead.wait()
+}
+
+// greet answers the kernel's first request, and returns the answer.
+func (s *Server) greet(request []byte) ([]byte, error) {
+	out := make([]byte, 4096)
+	n, status := s.proto.HandleRequest([][]byte{request}, [][]byte{out})
+	if !status.Ok() || n < outHeader || binary.LittleEndian.Uint32(out[4:]) != 0 {
+		return nil, fmt.Errorf("the kernel's FUSE is not known: %w", syscall.EPROTO)
+	}
+	return out[:n], nil
+}
+
+// resend asks the kernel for the requests that were not answered. An older kernel does not know how.
+func (s *Server) resend() error {
+	var h [outHeader]byte
+	binary.LittleEndian.PutUint32(h[:], outHeader)
+	binary.LittleEndian.PutUint32(h[4:], notifyResend)
+	_, err := syscall.Write(s.fd, h[:])
+	if err == syscall.EINVAL {
+		s.log.Warn("this kernel does not repeat requests: who waits for an answer of the earlier server waits on")
+		return nil
+	}
+	return err
+}
+
+func (s *Server) serve() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.start()
+}
+
+// start is called with the lock.
+func (s *Server) start() {
+	s.workers++
+	s.idle++
+	s.work.Go(s.worker)
+}
+
+// taken and free keep a few workers waiting for requests while others wait for blocks.
+func (s *Server) taken() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.idle--; s.idle == 0 && s.workers < maxWorkers {
+		s.start()
+	}
+}
+
+func (s *Server) free() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.idle >= fewIdle {
+		return false
+	}
+	s.idle++
+	return true
+}
+
+func (s *Server) worker() {
+	w, err := newWorker(s)
+	if err != nil {
+		s.log.Error("cannot serve", logError, err)
+		return
+	}
+	defer w.release()
+	for {
+		n, err := syscall.Read(s.fd, w.in)
+		switch err {
+		case nil:
+			s.taken()
+			w.handle(w.in[:n])
+			if !s.free() {
+				return
+			}
+		case syscall.EINTR, syscall.EAGAIN, syscall.ENOENT: // ENOENT: the request was withdrawn
+		default:
+			if err != syscall.ENODEV { // unmounted
+				s.log.Error("read from the kernel", logError, err)
+			}
+			return
+		}
+	}
+}
+
+// worker handles one request at a time. Its memory is in place before the kernel copies to or from it: a page
+// fault in a process that is being killed would fail the request.
+type worker struct {
+	*Server
+	in, out []byte
+}
+
+func newWorker(s *Server) (*worker, error) {
+	in, err := buffer()
+	if err != nil {
+		return nil, err
+	}
+	out, err := buffer()
+	if err != nil {
+		unix.Munmap(in)
+		return nil, err
+	}
+	return &worker{s, in, out}, nil
+}
+
+func buffer() ([]byte, error) {
+	b, err := unix.Mmap(-1, 0, maxRead+64<<10, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, fmt.Errorf("make room for requests: %w", err)
+	}
+	for i := 0; i < 64<<10; i += 4096 {
+		b[i] = 1
+	}
+	return b, nil
+}
+
+func (w *worker) release() {
+	unix.Munmap(w.in)
+	unix.Munmap(w.out)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.workers--; w.workers == 0 {
+		w.conn.Close()
+	}
+}
+
+func (w *worker) handle(request []byte) {
+	var answer [][]byte
+	switch op := binary.LittleEndian.Uint32(request[4:]); op {
+	case opRead:
+		answer = w.read(request)
+	case opInterrupt:
+		// Nobody expects a read of a file to be interrupted, and each is bounded in time: the kernel is to stop asking.
+		answer = [][]byte{w.header(request, 0, fuse.ENOSYS)}
+	default:
+		n, _ := w.proto.HandleRequest([][]byte{request}, [][]byte{w.out})
+		if n == 0 {
+			return
+		}
+		answer = [][]byte{w.out[:n]}
+	}
+	for {
+		_, err := unix.Writev(w.fd, answer)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil && err != syscall.ENOENT && err != syscall.ENODEV {
+			w.log.Error("answer the kernel", logError, err)
+		}
+		return
+	}
+}
+
+func (w *worker) header(request []byte, size int, status fuse.Status) []byte {
+	h := w.out[:outHeader]
+	binary.LittleEndian.PutUint32(h, uint32(outHeader+size))
+	binary.LittleEndian.PutUint32(h[4:], uint32(-int32(status)))
+	copy(h[8:], request[8:16])
+	return h
+}
+
+// maxParts is how many pieces one answer has.
+const maxParts = 1000 // below IOV_MAX
+
+// read answers from the memory the content is in.
+func (w *worker) read(request []byte) [][]byte {
+	if len(request) < inHeader+readIn {
+		return [][]byte{w.header(request, 0, fuse.EIO)}
+	}
+	id := binary.LittleEndian.Uint64(request[16:])
+	offset := binary.LittleEndian.Uint64(request[inHeader+8:])
+	size := binary.LittleEndian.Uint32(request[inHeader+16:])
+	v := w.view
+	ctx, done := v.within()
+	defer done()
+	n, _, p, err := v.of(ctx, id)
+	var parts [][]byte
+	if err == nil && n.kind != meta.File {
+		return [][]byte{w.header(request, 0, fuse.EINVAL)}
+	}
+	if err == nil {
+		parts, err = v.read(ctx, n, offset, int(min(size, maxRead)))
+	}
+	if err != nil {
+		return [][]byte{w.header(request, 0, v.status(p, err))}
+	}
+	if len(parts) > maxParts {
+		all := w.out[outHeader:outHeader]
+		for _, part := range parts {
+			all = append(all, part...)
+		}
+		parts = [][]byte{all}
+	}
+	total := 0
+	for _, part := range parts {
+		total += len(part)
+	}
+	return append([][]byte{w.header(request, total, fuse.OK)}, parts...)
+}

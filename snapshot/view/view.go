@@ -1,0 +1,136 @@
+// Package view shows a snapshot as a read-only directory, by FUSE.
+//
+// Start with [Mount], which returns as soon as the snapshot's root is known: names, attributes and contents are
+// read when the kernel asks for them, and what is read was verified against its CID. [Resume] goes on with a
+// mount whose server is gone.
+//
+// A server keeps nothing about what the kernel knows. The number of an entry says where it is, so that a server
+// which never saw it before can answer for it; see [View]. Nothing ever changes, so the kernel may keep all it
+// was told. A snapshot may be anybody's: memory is bounded whatever it holds, and what is malformed costs an
+// EIO at that place and a line in the log.
+package view
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/tree"
+)
+
+// Bounds of what a view keeps in memory.
+const (
+	DefaultIOTimeout = time.Minute
+
+	maxListings = 96 << 20 // bytes of directories
+	maxChunks   = 64 << 20 // bytes of content
+	maxWindows  = 16 << 20 // bytes of where content is
+	maxLinks    = 96 << 20 // bytes of the table of hardlinks
+	maxSlots    = 2 << 20  // directories without a row that have been listed
+)
+
+// Options say how a snapshot is shown. The zero value shows it as it is.
+type Options struct {
+	Path string // of the directory in the snapshot that is shown; empty for all of it
+	// Lower is for a lower layer of an overlay: attributes that overlayfs would take for its own are escaped,
+	// and character devices 0/0, which it takes for deletions, are hidden.
+	Lower bool
+	// Foreign is for a snapshot made elsewhere: set-user-ID bits and devices have no effect in the mount.
+	Foreign    bool
+	AllowOther bool          // other users may use the mount; without it only who mounted, with all permissions
+	IOTimeout  time.Duration // how long a block is waited for; 0 is DefaultIOTimeout
+	Logger     *slog.Logger  // nil discards
+}
+
+// View answers what the kernel asks about one snapshot. The inode and node number of an entry with a row in the
+// sidecar is one more than its number in preorder, from which the way to it can be found. The others are
+// numbered by their directory: see slots. Names of a hardlinked file have the number of the first of them.
+type View struct {
+	fuse.RawFileSystem // answers what a read-only file system has no answer to
+
+	snap  *tree.Snapshot
+	root  node
+	o     Options
+	log   *slog.Logger
+	slots *slots
+	links *links
+
+	listings *cache[uint64, *listing]
+	windows  *cache[windowKey, *window]
+	chunks   *cache[string, []byte]
+	ahead    ahead
+	said     said
+}
+
+// newView returns the view of a snapshot's directory.
+func newView(ctx context.Context, s *tree.Snapshot, o Options, sl *slots) (*View, error) {
+	top, err := s.Lookup(ctx, o.Path)
+	if err != nil {
+		return nil, err
+	}
+	if !top.IsDir() {
+		return nil, fmt.Errorf("a %s, not a directory: %w", top.Type, snapshot.ErrFormat)
+	}
+	if top.Below >= slotBit-1 {
+		return nil, fmt.Errorf("%d entries: %w", top.Below, snapshot.ErrFormat)
+	}
+	o.Path = strings.Trim(path.Clean("/"+o.Path), "/")
+	if o.IOTimeout <= 0 {
+		o.IOTimeout = DefaultIOTimeout
+	}
+	v := &View{
+		RawFileSystem: fuse.NewDefaultRawFileSystem(), snap: s, root: nodeOf(top), o: o, log: o.Logger, slots: sl,
+		listings: newCache[uint64, *listing](maxListings),
+		windows:  newCache[windowKey, *window](maxWindows),
+		chunks:   newCache[string, []byte](maxChunks),
+	}
+	if v.log == nil {
+		v.log = slog.New(slog.DiscardHandler)
+	}
+	v.root.name, v.root.id, v.root.known = "", fuse.FUSE_ROOT_ID, true
+	v.links = &links{view: v}
+	return v, nil
+}
+
+// String implements [fuse.RawFileSystem].
+func (v *View) String() string { return "volary" }
+
+// within returns a context for answering one request.
+func (v *View) within() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), v.o.IOTimeout)
+}
+
+// hasXattrs reports whether an entry of the snapshot may have extended attributes.
+func (v *View) hasXattrs() bool { return v.snap.HasSidecar() }
+
+// private reports whether only who mounted can use the mount.
+func (v *View) private() bool { return !v.o.AllowOther }
+
+// said remembers what was logged lately, so that a reader who tries again does not fill the log.
+type said struct {
+	mu    sync.Mutex
+	lines map[string]time.Time
+}
+
+const sayAgain = time.Minute
+
+// first reports whether a line was not logged within the last minute.
+func (s *said) first(line string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t, ok := s.lines[line]; ok && time.Since(t) < sayAgain {
+		return false
+	}
+	if len(s.lines) >= 1024 || s.lines == nil {
+		s.lines = map[string]time.Time{}
+	}
+	s.lines[line] = time.Now()
+	return true
+}

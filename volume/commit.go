@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/ipfs/go-cid"
 
@@ -98,6 +99,10 @@ func (m *Manager) commit(ctx context.Context, r *record, op Commit, how snapshot
 		return Result{}, err
 	}
 	*r = *next
+	if _, err := m.retain(ctx, r, false); err != nil {
+		// The commit stands; what is kept too long goes with the next one.
+		m.log.Warn("cannot let go of earlier commits", logVolume, r.Name, logError, err)
+	}
 	return Result{Commit: r.Head, Created: true, Unsettled: unsettled}, nil
 }
 
@@ -206,11 +211,11 @@ func (m *Manager) extend(ctx context.Context, s Session, r *record, c *snapshot.
 	}
 	next := *r
 	next.Head, next.Sequence = CID{blk.Cid()}, c.Sequence
-	return &next, m.o.Pins.Add(ctx, m.pinOf(&next))
+	return &next, m.o.Pins.Add(ctx, pinOf(&next, c.Time))
 }
 
-func (m *Manager) pinOf(r *record) pinset.Pin {
-	return pinset.Pin{Root: r.Head.Cid, Name: fmt.Sprintf("%s@%d", r.Name, r.Sequence), Meta: map[string]string{
+func pinOf(r *record, t time.Time) pinset.Pin {
+	return pinset.Pin{Root: r.Head.Cid, Created: t, Name: fmt.Sprintf("%s@%d", r.Name, r.Sequence), Meta: map[string]string{
 		PinVolume: r.ID, PinName: r.Name, PinSequence: fmt.Sprint(r.Sequence),
 	}}
 }

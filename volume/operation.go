@@ -5,20 +5,21 @@ import (
 	"fmt"
 )
 
-// Operation is a change of a volume: [Create], [Mount], [Unmount], [Commit], [Preview], [Rollback], [Clone],
-// [Rename], [Tag], [Remove], [Undelete] or [Prune].
+// Operation is a change of a volume: [Create], [Mount], [Unmount], [Commit], [Preview], [Retain], [Rollback], [Clone],
+// [Rename], [Set], [Tag], [Remove], [Undelete] or [Prune].
 type Operation interface {
 	run(ctx context.Context, m *Manager) (Result, error)
 }
 
 // Result is what an operation did.
 type Result struct {
-	Volume    *Info    `json:"volume,omitempty"`
-	Commit    CID      `json:"commit,omitzero"`     // the head
-	Created   bool     `json:"created,omitempty"`   // a commit was made
-	Path      string   `json:"path,omitempty"`      // where the volume is mounted
-	Unsettled []string `json:"unsettled,omitempty"` // paths that changed each time they were read
-	Removed   []string `json:"removed,omitempty"`   // names of volumes
+	Volume    *Info      `json:"volume,omitempty"`
+	Commit    CID        `json:"commit,omitzero"`     // the head
+	Created   bool       `json:"created,omitempty"`   // a commit was made
+	Path      string     `json:"path,omitempty"`      // where the volume is mounted
+	Unsettled []string   `json:"unsettled,omitempty"` // paths that changed each time they were read
+	Removed   []string   `json:"removed,omitempty"`   // names of volumes
+	Retained  []Retained `json:"retained,omitempty"`
 }
 
 // Do runs an operation.
@@ -37,12 +38,16 @@ func OperationName(op Operation) string {
 		return "commit"
 	case *Preview:
 		return "preview"
+	case *Retain:
+		return "retain"
 	case *Rollback:
 		return "rollback"
 	case *Clone:
 		return "clone"
 	case *Rename:
 		return "rename"
+	case *Set:
+		return "set"
 	case *Tag:
 		return "tag"
 	case *Remove:
@@ -58,7 +63,7 @@ func OperationName(op Operation) string {
 // NewOperation returns an empty operation of a name, to be filled from a request.
 func NewOperation(name string) (Operation, error) {
 	for _, op := range []Operation{
-		new(Create), new(Mount), new(Unmount), new(Commit), new(Preview), new(Rollback), new(Clone), new(Rename), new(Tag),
+		new(Create), new(Mount), new(Unmount), new(Commit), new(Preview), new(Retain), new(Rollback), new(Clone), new(Rename), new(Set), new(Tag),
 		new(Remove), new(Undelete), new(Prune),
 	} {
 		if OperationName(op) == name {

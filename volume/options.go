@@ -25,6 +25,7 @@ type VolumeOptions struct {
 	Commit   string        // CommitOnUnmount or CommitManually, beside Interval
 	Interval time.Duration // between commits while mounted; 0: none
 	Chunker  string        // empty: that of the base
+	Keep     Keep          // which commits stay; the zero value: all
 	Exclude  []string      // patterns of gitignore(5) of what is not committed
 	ReadOnly bool
 	Trash    time.Duration
@@ -39,6 +40,7 @@ func optionKeys() map[string]string {
 		"commit":   "unmount (the default), manual, or an interval such as 5m",
 		"exclude":  "patterns, separated by commas, of what is never committed",
 		"gid":      "group of an empty volume's root",
+		"keep":     "which snapshots stay, such as last:5,hourly:24,daily:7,weekly:4,monthly:12; all if not given",
 		"mode":     "permissions of an empty volume's root, in octal",
 		"readonly": "true or false: nothing can be changed",
 		"trash":    "how long the volume can be taken back once removed, such as 168h",
@@ -85,6 +87,8 @@ func (o *VolumeOptions) set(key, value string) error {
 		}
 	case "exclude":
 		o.Exclude = strings.Split(value, ",")
+	case "keep":
+		o.Keep, err = ParseKeep(value)
 	case "readonly":
 		o.ReadOnly, err = strconv.ParseBool(value)
 	case "trash":

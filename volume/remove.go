@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/volary/volary/pinset"
 )
 
 // Remove takes a volume away. For the time its option trash says, [Undelete] brings it back.
@@ -86,16 +88,9 @@ func (m *Manager) emptyTrash(ctx context.Context) error {
 
 // purge unpins all states of a removed volume and forgets it.
 func (m *Manager) purge(ctx context.Context, r *record) error {
-	for pin, err := range m.o.Pins.All(ctx) {
-		if err != nil {
-			return err
-		}
-		if pin.Meta[PinVolume] != r.ID {
-			continue
-		}
-		if err := m.o.Pins.Remove(ctx, pin.Root); err != nil {
-			return err
-		}
+	err := m.eachPin(ctx, r, func(p pinset.Pin) error { return m.o.Pins.Remove(ctx, p.Root) })
+	if err != nil {
+		return err
 	}
 	return m.db.purge(r.ID)
 }

@@ -17,9 +17,9 @@ func volumeCommand() *cli.Command {
 		Name:  "volume",
 		Usage: "names with a history of snapshots, mounted as directories",
 		Subcommands: []*cli.Command{
-			volumeCreateCommand(), volumeLsCommand(), volumeInspectCommand(), volumeRenameCommand(), volumeRmCommand(),
+			volumeCreateCommand(), volumeLsCommand(), volumeInspectCommand(), volumeRenameCommand(), volumeSetCommand(), volumeRmCommand(),
 			volumeUndeleteCommand(), volumePruneCommand(), volumeMountCommand(), volumeUmountCommand(), volumeCommitCommand(),
-			volumeLogCommand(), volumeDiffCommand(), volumeTagCommand(), volumeRollbackCommand(), volumeCloneCommand(),
+			volumeLogCommand(), volumeDiffCommand(), volumeTagCommand(), volumeRetainCommand(), volumeRollbackCommand(), volumeCloneCommand(),
 		},
 	}
 }
@@ -184,6 +184,22 @@ func volumeRenameCommand() *cli.Command {
 			return doVolume(c, &volume.Rename{Name: c.Args().First(), To: c.Args().Get(1)}, quiet)
 		},
 	}, 2, 2)
+}
+
+func volumeSetCommand() *cli.Command {
+	return command(cli.Command{
+		Name:        "set",
+		Usage:       "change options of a volume",
+		ArgsUsage:   "NAME KEY=VALUE...",
+		Description: "KEY= takes an option away. The options are those of create.",
+		Action: func(c *cli.Context) error {
+			options, err := parseLabels(c.Args().Tail())
+			if err != nil {
+				return err
+			}
+			return doVolume(c, &volume.Set{Name: c.Args().First(), Options: options}, quiet)
+		},
+	}, 2, -1)
 }
 
 func volumeRmCommand() *cli.Command {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"io"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -129,4 +131,29 @@ func volumeCloneCommand() *cli.Command {
 			return doVolume(c, op, func(w io.Writer, res volume.Result) { io.WriteString(w, res.Volume.Name+"\n") })
 		},
 	}, 2, 2)
+}
+
+func volumeRetainCommand() *cli.Command {
+	return command(cli.Command{
+		Name:      "retain",
+		Usage:     "keep only those snapshots of a volume that its option keep asks for",
+		ArgsUsage: "NAME",
+		Description: "Every commit does this by itself. Prints each snapshot that was kept and the rules that keep it. The head, tagged\n" +
+			"snapshots and the base of changes stay whatever the rules say.",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "change nothing"}},
+		Action: func(c *cli.Context) error {
+			op := &volume.Retain{Name: c.Args().First(), DryRun: c.Bool("dry-run")}
+			return doVolume(c, op, func(out io.Writer, res volume.Result) {
+				w := columns(out)
+				defer w.Flush()
+				for _, r := range res.Retained {
+					rules := "not kept"
+					if len(r.Rules) > 0 {
+						rules = strings.Join(r.Rules, ", ")
+					}
+					fmt.Fprintf(w, "%s\t%s\t%s\n", r.Commit, timeText(r.Time), rules)
+				}
+			})
+		},
+	}, 1, 1)
 }

@@ -1,0 +1,187 @@
+package volume
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/volary/volary/pinset"
+)
+
+// Keep says which commits of a volume stay: the newest ones, and the newest of each of so many hours, days, weeks
+// and months that have any. The zero value keeps all. The head, tagged commits and the base of changes always stay.
+type Keep struct {
+	Last, Hourly, Daily, Weekly, Monthly int
+}
+
+// ParseKeep reads rules such as "last:5,daily:7".
+func ParseKeep(s string) (Keep, error) {
+	var k Keep
+	for rule := range strings.SplitSeq(s, ",") {
+		name, count, _ := strings.Cut(rule, ":")
+		n, err := strconv.Atoi(count)
+		field := k.field(name)
+		if err != nil || n <= 0 || field == nil || *field != 0 {
+			return k, fmt.Errorf("rule %q: %w", rule, ErrInvalid)
+		}
+		*field = n
+	}
+	return k, nil
+}
+
+func (k *Keep) field(name string) *int {
+	switch name {
+	case "last":
+		return &k.Last
+	case "hourly":
+		return &k.Hourly
+	case "daily":
+		return &k.Daily
+	case "weekly":
+		return &k.Weekly
+	case "monthly":
+		return &k.Monthly
+	}
+	return nil
+}
+
+// kept is a commit that is pinned for a volume, and the rules that keep it.
+type kept struct {
+	root  cid.Cid
+	time  time.Time
+	rules []string
+}
+
+// decide names the rules that keep each of the commits, which are sorted by time, the newest first.
+func (k Keep) decide(commits []*kept, loc *time.Location) {
+	if k == (Keep{}) {
+		for _, c := range commits {
+			c.rules = append(c.rules, "all")
+		}
+		return
+	}
+	for i, c := range commits {
+		if i < k.Last {
+			c.rules = append(c.rules, "last")
+		}
+	}
+	for _, rule := range []struct {
+		name   string
+		count  int
+		period func(time.Time) string
+	}{
+		{"hourly", k.Hourly, func(t time.Time) string { return t.Format("2006-01-02T15") }},
+		{"daily", k.Daily, func(t time.Time) string { return t.Format(time.DateOnly) }},
+		{"weekly", k.Weekly, func(t time.Time) string { y, w := t.ISOWeek(); return fmt.Sprint(y, " ", w) }},
+		{"monthly", k.Monthly, func(t time.Time) string { return t.Format("2006-01") }},
+	} {
+		last, left := "", rule.count
+		for _, c := range commits {
+			if p := rule.period(c.time.In(loc)); p != last && left > 0 {
+				c.rules, last = append(c.rules, rule.name), p
+				left--
+			}
+		}
+	}
+}
+
+// Retain stops keeping those commits of a volume that no rule of its option keep asks for. With DryRun it only
+// says what each rule keeps.
+type Retain struct {
+	Name   string `json:"name"`
+	DryRun bool   `json:"dry_run,omitempty"`
+}
+
+// Retained is what Retain decided about one commit; without rules it is not kept.
+type Retained struct {
+	Commit CID       `json:"commit"`
+	Time   time.Time `json:"time"`
+	Rules  []string  `json:"rules"`
+}
+
+func (op *Retain) run(ctx context.Context, m *Manager) (Result, error) {
+	defer m.lock(op.Name)()
+	r, err := m.db.get(op.Name)
+	if err != nil {
+		return Result{}, err
+	}
+	res, err := m.result(ctx, r)
+	if err != nil {
+		return res, err
+	}
+	res.Retained, err = m.retain(ctx, r, op.DryRun)
+	return res, err
+}
+
+func (m *Manager) retain(ctx context.Context, r *record, dryRun bool) ([]Retained, error) {
+	o, err := ParseOptions(r.Options)
+	if err != nil {
+		return nil, err
+	}
+	commits, err := m.pinned(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	o.Keep.decide(commits, time.Local)
+	m.always(r, commits)
+	var all []Retained
+	for _, c := range commits {
+		all = append(all, Retained{Commit: CID{c.root}, Time: c.time, Rules: c.rules})
+		if len(c.rules) > 0 || dryRun {
+			continue
+		}
+		if err := m.o.Pins.Remove(ctx, c.root); err != nil {
+			return all, err
+		}
+	}
+	return all, nil
+}
+
+// always adds what is kept whatever the rules say.
+func (m *Manager) always(r *record, commits []*kept) {
+	for _, c := range commits {
+		if c.root == r.Head.Cid {
+			c.rules = append(c.rules, "head")
+		}
+		if r.Overlay != nil && c.root == r.Overlay.Base.Cid {
+			c.rules = append(c.rules, "base")
+		}
+		for tag, root := range r.Tags {
+			if c.root == root.Cid {
+				c.rules = append(c.rules, "tag "+tag)
+			}
+		}
+		slices.Sort(c.rules)
+	}
+}
+
+// pinned returns the commits that are kept for a volume, the newest first.
+func (m *Manager) pinned(ctx context.Context, r *record) ([]*kept, error) {
+	var commits []*kept
+	err := m.eachPin(ctx, r, func(p pinset.Pin) error {
+		commits = append(commits, &kept{root: p.Root, time: p.Created})
+		return nil
+	})
+	slices.SortStableFunc(commits, func(a, b *kept) int { return b.time.Compare(a.time) })
+	return commits, err
+}
+
+func (m *Manager) eachPin(ctx context.Context, r *record, f func(pinset.Pin) error) error {
+	for p, err := range m.o.Pins.All(ctx) {
+		if err != nil {
+			return err
+		}
+		if p.Meta[PinVolume] != r.ID {
+			continue
+		}
+		if err := f(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}

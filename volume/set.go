@@ -1,0 +1,34 @@
+package volume
+
+import (
+	"context"
+	"maps"
+)
+
+// Set changes options of a volume; an empty value takes an option away. They count from the next mount or commit.
+type Set struct {
+	Name    string            `json:"name"`
+	Options map[string]string `json:"options"`
+}
+
+func (op *Set) run(ctx context.Context, m *Manager) (Result, error) {
+	defer m.lock(op.Name)()
+	r, err := m.db.get(op.Name)
+	if err != nil {
+		return Result{}, err
+	}
+	options := maps.Clone(r.Options)
+	if options == nil {
+		options = map[string]string{}
+	}
+	maps.Copy(options, op.Options)
+	maps.DeleteFunc(options, func(_, value string) bool { return value == "" })
+	if _, err := ParseOptions(options); err != nil {
+		return Result{}, err
+	}
+	r.Options = options
+	if err := m.db.put(r); err != nil {
+		return Result{}, err
+	}
+	return m.result(ctx, r)
+}

@@ -124,16 +124,10 @@ func (m *Manager) snapshot(ctx context.Context, s Session, r *record) (*snapshot
 	}
 	o.Cache = s
 	if r.Overlay.Boot != m.o.Boot {
-		o.Cache = forgetful{s}
+		o.Cache = importer.Forgetful{StatCache: s}
 	}
 	return m.o.Mounter.Snapshot(ctx, s, base, m.overlayDir(r.Overlay.ID), o)
 }
-
-// forgetful is a stat cache that remembers only what is new. After a power cut a file can have other content than
-// before under the same stamps: data written in place reaches the disk before the journal that has the times.
-type forgetful struct{ importer.StatCache }
-
-func (forgetful) LoadStat(context.Context, []byte) ([]byte, error) { return nil, nil }
 
 // thisBoot is the overlay with all of its files known as they are now.
 func (m *Manager) thisBoot(o *overlayRecord) *overlayRecord {

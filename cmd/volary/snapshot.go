@@ -44,6 +44,7 @@ func snapshotCommand() *cli.Command {
 			&cli.StringFlag{Name: "tag", Aliases: []string{"t"}, Usage: "tag the snapshot with `NAME`"},
 			&cli.StringFlag{Name: "parent", Usage: "`REF` it comes after; default: the last snapshot of DIR on this host"},
 			&cli.BoolFlag{Name: "no-parent", Usage: "begin a new history"},
+			&cli.BoolFlag{Name: "no-cache", Usage: "read also the files that do not look changed, as after a power cut"},
 		),
 		Action: makeSnapshot,
 	}, 1, 1)
@@ -133,6 +134,9 @@ func makeSnapshot(c *cli.Context) error {
 	bar := newProgress(c, "reading")
 	defer bar.finish()
 	opts.Cache, opts.Progress = s, new(importer.Progress)
+	if c.Bool("no-cache") {
+		opts.Cache = importer.Forgetful{StatCache: s}
+	}
 	expected := expectedBytes(c.Context, s, parents)
 	bar.watch(func() (uint64, uint64) {
 		return opts.Progress.Bytes.Load(), max(expected, opts.Progress.FoundBytes.Load())

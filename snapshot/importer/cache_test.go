@@ -249,3 +249,24 @@ func FuzzRecordsThatParseReencode(f *testing.F) {
 		}
 	})
 }
+
+func TestAForgetfulCacheHasEveryFileReadAndRemembersIt(t *testing.T) {
+	dir, m := diskDir(t), newMemory()
+	write(t, filepath.Join(dir, "f"), "old")
+	age()
+	imported(t, m, dir, Options{Cache: m})
+	cached := func(c StatCache) uint64 {
+		p := new(Progress)
+		imported(t, m, dir, Options{Cache: c, Progress: p})
+		return p.Cached.Load()
+	}
+	if n := cached(m); n != 1 {
+		t.Fatalf("%d files were known", n)
+	}
+	if n := cached(Forgetful{m}); n != 0 {
+		t.Errorf("%d files were known to a cache that forgets", n)
+	}
+	if n := cached(m); n != 1 {
+		t.Errorf("%d files were known afterwards", n)
+	}
+}

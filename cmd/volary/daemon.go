@@ -47,6 +47,11 @@ func runDaemon(c *cli.Context) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	volumes, err := serveVolumes(c.Context, h, host, log)
+	if err != nil {
+		return err
+	}
+	defer volumes.close()
 	server, err := api.NewServer(host, api.ServerOptions{Logger: log, Version: version(), Kinds: errorKinds})
 	if err != nil {
 		return err
@@ -55,7 +60,7 @@ func runDaemon(c *cli.Context) error {
 	if err := server.Serve(c.Context, listener); err != nil {
 		return err
 	}
-	return host.Close()
+	return errors.Join(volumes.close(), host.Close())
 }
 
 // socketGroup is the number of a group; -1 without a name, for the daemon's own.

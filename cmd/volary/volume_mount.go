@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/volume"
+	"github.com/volary/volary/volume/overlay"
 )
 
 // dirUser begins the user of a mount that somebody has asked for at a directory of their own.
@@ -98,8 +99,8 @@ func volumeUmount(c *cli.Context) error {
 	}
 	for _, user := range users {
 		if dir, ok := strings.CutPrefix(user, dirUser); ok {
-			if err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW); err != nil && err != unix.EINVAL && err != unix.ENOENT {
-				return fmt.Errorf("unmount %s: %w", quote(dir), err)
+			if err := unbind(dir); err != nil {
+				return err
 			}
 		}
 		if _, err := host.Volumes.Do(c.Context, &volume.Unmount{Name: name, User: user}); err != nil {
@@ -107,6 +108,18 @@ func volumeUmount(c *cli.Context) error {
 		}
 	}
 	return nil
+}
+
+// unbind takes a mount away from a directory, if it is there.
+func unbind(dir string) error {
+	err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)
+	switch err {
+	case nil, unix.EINVAL, unix.ENOENT:
+		return nil
+	case unix.EBUSY:
+		return fmt.Errorf("unmount %s: %w by %s", quote(dir), volume.ErrInUse, strings.Join(overlay.Holders(dir), ", "))
+	}
+	return fmt.Errorf("unmount %s: %w", quote(dir), err)
 }
 
 // ownUsers are the mounts that umount means.

@@ -11,6 +11,8 @@ import (
 
 	"github.com/volary/volary/volume"
 	"github.com/volary/volary/volume/api"
+	"github.com/volary/volary/volume/holder"
+	"github.com/volary/volary/volume/overlay"
 )
 
 // volumesDir is where volumes are in a home.
@@ -33,6 +35,45 @@ func openVolumes(h *home, host *api.Host, m volume.Mounter, log *slog.Logger) (*
 		Begin: begin, Blocks: host.Blocks, Pins: host.Pins, Own: host.Origins, Mounter: m,
 		Author: author, Chunker: h.config.Chunker, Logger: log,
 	})
+}
+
+// servedVolumes are the volumes of a daemon, mounts included.
+type servedVolumes struct {
+	*volume.Manager
+	stop context.CancelFunc
+	work sync.WaitGroup
+	once sync.Once
+	err  error
+}
+
+// serveVolumes gives a daemon's host its volumes, and takes care of them until close. What was mounted before is
+// mounted again; a volume for which that fails is told in the log, and hinders no other.
+func serveVolumes(ctx context.Context, h *home, host *api.Host, log *slog.Logger) (*servedVolumes, error) {
+	var mounter volume.Mounter
+	if os.Geteuid() == 0 {
+		mounter = overlay.New(holder.NewLower(holder.LowerOptions{Logger: log}))
+	}
+	m, err := openVolumes(h, host, mounter, log)
+	if err != nil {
+		return nil, err
+	}
+	host.Volumes = m
+	ctx, stop := context.WithCancel(ctx)
+	v := &servedVolumes{Manager: m, stop: stop}
+	if err := m.Start(ctx); err != nil {
+		log.Error("volumes", "error", err)
+	}
+	v.work.Go(func() { m.Run(ctx) })
+	return v, nil
+}
+
+func (v *servedVolumes) close() error {
+	v.once.Do(func() {
+		v.stop()
+		v.work.Wait()
+		v.err = v.Manager.Close()
+	})
+	return v.err
 }
 
 // lazyVolumes are the volumes of a host without a daemon, opened when they are first needed. They are closed

@@ -72,7 +72,7 @@ func Open(ctx context.Context, b snapshot.Blocks, c cid.Cid) (*Snapshot, error) 
 
 // OpenCommit is Open for a commit that is not stored; the Snapshot has no CID.
 func OpenCommit(ctx context.Context, b snapshot.Blocks, commit *snapshot.Commit) (*Snapshot, error) {
-	s := &Snapshot{blocks: b}
+	s := &Snapshot{blocks: b, nodes: newNodes(b)}
 	if err := s.openTree(ctx, commit); err != nil {
 		return nil, fmt.Errorf("open snapshot of tree %s: %w", commit.Tree, err)
 	}

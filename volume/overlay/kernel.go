@@ -76,8 +76,8 @@ func syncfs(dir string) error {
 	return nil
 }
 
-// holders names the processes that keep a mount busy, as "name (pid)".
-func holders(mount string) []string {
+// Holders names the processes that keep a mount busy, as "name (pid)", for people to read.
+func Holders(mount string) []string {
 	var st unix.Stat_t
 	if unix.Stat(mount, &st) != nil {
 		return nil

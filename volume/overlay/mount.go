@@ -77,7 +77,7 @@ func (m *Mounter) Unmount(ctx context.Context, dir string) error {
 	merged := m.Path(dir)
 	if err := unmount(merged); err != nil {
 		if err == unix.EBUSY {
-			return fmt.Errorf("%w by %s", volume.ErrInUse, strings.Join(holders(merged), ", "))
+			return fmt.Errorf("%w by %s", volume.ErrInUse, strings.Join(Holders(merged), ", "))
 		}
 		return fmt.Errorf("unmount %s: %w", merged, err)
 	}

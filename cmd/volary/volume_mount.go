@@ -41,7 +41,7 @@ func volumeMount(c *cli.Context) error {
 		}
 		op.User = dirUser + dir
 	}
-	host, err := openHost(c, readWrite)
+	host, err := openDaemon(c)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func volumeUmountCommand() *cli.Command {
 }
 
 func volumeUmount(c *cli.Context) error {
-	host, err := openHost(c, readWrite)
+	host, err := openDaemon(c)
 	if err != nil {
 		return err
 	}

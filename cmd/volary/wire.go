@@ -17,6 +17,7 @@ import (
 	"github.com/volary/volary/pinset/local"
 	"github.com/volary/volary/snapshot/importer"
 	"github.com/volary/volary/snapshot/store"
+	"github.com/volary/volary/volume"
 	"github.com/volary/volary/volume/api"
 )
 
@@ -49,6 +50,31 @@ func openHost(c *cli.Context, a access) (*openedHost, error) {
 		return nil, err
 	}
 	return &openedHost{host, h}, nil
+}
+
+// openDaemon opens the state through the daemon, and waits a little for one that is only just starting.
+func openDaemon(c *cli.Context) (*openedHost, error) {
+	h, err := openHome(c, true)
+	if err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(lockWait); ; {
+		host, err := api.Dial(c.Context, h.path(socketName), api.DialOptions{Kinds: errorKinds})
+		if err == nil {
+			return &openedHost{host, h}, nil
+		}
+		if !errors.Is(err, api.ErrNoDaemon) && !errors.Is(err, syscall.ENAMETOOLONG) {
+			return nil, err
+		}
+		if time.Now().After(deadline) {
+			return nil, volume.ErrCannotMount
+		}
+		select {
+		case <-c.Context.Done():
+			return nil, c.Context.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // whileLocked calls open again, for up to lockWait, as long as another process holds the state.

@@ -2,10 +2,12 @@ package holder
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 // LowerOptions say how lower layers are mounted. The zero value mounts without a holder: what is mounted cannot
 // be read once this process ends.
 type LowerOptions struct {
+	Holder    *Client       // nil: mounts end with this process
 	IOTimeout time.Duration // see view.Options
 	Logger    *slog.Logger  // nil discards
 }
@@ -36,6 +39,7 @@ type served struct {
 	server   *view.Server
 	snapshot string
 	options  volume.MountOptions
+	ended    chan struct{} // closed when nobody can use the mount any more
 }
 
 // NewLower returns a Lower that serves nothing yet.
@@ -46,19 +50,113 @@ func NewLower(o LowerOptions) *Lower {
 	return &Lower{o: o, served: map[string]*served{}}
 }
 
-// Mount shows a snapshot at dir, or goes on with showing it.
+// Mount shows a snapshot at dir, or goes on with showing it. A dead mount at dir, whose server went without a
+// holder, is taken away first.
 func (l *Lower) Mount(ctx context.Context, s *tree.Snapshot, dir string, o volume.MountOptions) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if m := l.served[dir]; m != nil {
 		return m.same(s, dir, o)
 	}
+	mounted, err := isMountPoint(dir)
+	if err != nil {
+		return fmt.Errorf("mount %s at %s: %w", s.CID, dir, err)
+	}
+	if mounted {
+		if resumed, err := l.resume(ctx, s, dir, o); err != nil || resumed {
+			return err
+		}
+	}
 	srv, err := view.Mount(ctx, s, dir, l.viewOptions(o))
 	if err != nil {
 		return err
 	}
-	l.serve(dir, &served{srv, s.CID.KeyString(), o})
+	m := &served{srv, s.CID.KeyString(), o, make(chan struct{})}
+	if err := l.hold(ctx, dir, s, m); err != nil {
+		return errors.Join(err, view.Unmount(dir))
+	}
+	l.serve(dir, m)
 	return nil
+}
+
+// heldMount is what a holder is told of a mount.
+type heldMount struct {
+	Root    string              `json:"root"`
+	Options volume.MountOptions `json:"options"`
+	Init    []byte              `json:"init"`
+}
+
+func (l *Lower) hold(ctx context.Context, dir string, s *tree.Snapshot, m *served) error {
+	if l.o.Holder == nil {
+		return nil
+	}
+	c := m.server.Connection()
+	data, err := json.Marshal(heldMount{s.CID.String(), m.options, c.Init})
+	if err != nil {
+		return err
+	}
+	return l.o.Holder.Put(ctx, dir, data, c.Device, c.Table)
+}
+
+// resume goes on with a mount of an earlier process. False means that there is nothing to go on with.
+func (l *Lower) resume(ctx context.Context, s *tree.Snapshot, dir string, o volume.MountOptions) (bool, error) {
+	c, was, err := l.held(ctx, dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, detachDead(dir)
+	}
+	if err != nil {
+		return false, err
+	}
+	if was.Root != s.CID.String() || was.Options != o {
+		c.Close()
+		return false, otherMount(s, dir)
+	}
+	srv, err := view.Resume(ctx, s, c, l.viewOptions(o))
+	if err != nil {
+		return false, err
+	}
+	l.serve(dir, &served{srv, s.CID.KeyString(), o, make(chan struct{})})
+	return true, nil
+}
+
+// held gets a mount from the holder.
+func (l *Lower) held(ctx context.Context, dir string) (c view.Connection, was heldMount, err error) {
+	if l.o.Holder == nil {
+		return c, was, fs.ErrNotExist
+	}
+	data, files, err := l.o.Holder.Get(ctx, dir)
+	if err != nil {
+		return c, was, err
+	}
+	if err = json.Unmarshal(data, &was); err == nil && len(files) != 2 {
+		err = fmt.Errorf("the holder has %d files of %s, not 2", len(files), dir)
+	}
+	if err != nil {
+		for _, f := range files {
+			f.Close()
+		}
+		return c, was, err
+	}
+	return view.Connection{Device: files[0], Table: files[1], Init: was.Init}, was, nil
+}
+
+// detachDead takes a mount away whose server is gone for good.
+func detachDead(dir string) error {
+	_, err := os.Lstat(dir)
+	if !errors.Is(err, unix.ENOTCONN) {
+		return fmt.Errorf("something is mounted at %s that is not held: %w", dir, fs.ErrExist)
+	}
+	return unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+}
+
+// isMountPoint does not ask the file system that is mounted: its server may be gone.
+func isMountPoint(dir string) (bool, error) {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, dir, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT|unix.AT_STATX_DONT_SYNC, 0, &st)
+	if errors.Is(err, unix.ENOTCONN) {
+		return true, nil
+	}
+	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, err
 }
 
 func (l *Lower) viewOptions(o volume.MountOptions) view.Options {
@@ -70,10 +168,12 @@ func (l *Lower) serve(dir string, m *served) {
 	l.served[dir] = m
 	go func() {
 		m.server.Wait()
+		close(m.ended)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.served[dir] == m {
 			delete(l.served, dir)
+			l.letGo(context.Background(), dir)
 		}
 	}()
 }
@@ -81,30 +181,48 @@ func (l *Lower) serve(dir string, m *served) {
 // same reports an error if something else is asked for than what is served.
 func (m *served) same(s *tree.Snapshot, dir string, o volume.MountOptions) error {
 	if m.snapshot != s.CID.KeyString() || m.options != o {
-		return fmt.Errorf("mount %s at %s: something else is mounted there: %w", s.CID, dir, fs.ErrExist)
+		return otherMount(s, dir)
 	}
 	return nil
+}
+
+func otherMount(s *tree.Snapshot, dir string) error {
+	return fmt.Errorf("mount %s at %s: something else is mounted there: %w", s.CID, dir, fs.ErrExist)
+}
+
+// letGo has the holder forget a mount that has ended. What it does not hear it finds out by itself.
+func (l *Lower) letGo(ctx context.Context, dir string) {
+	if l.o.Holder == nil {
+		return
+	}
+	if err := l.o.Holder.Drop(ctx, dir); err != nil {
+		l.o.Logger.Warn("tell the holder", logName, dir, logError, err)
+	}
 }
 
 // Unmount ends what is shown at dir.
 func (l *Lower) Unmount(ctx context.Context, dir string) error {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	m := l.served[dir]
-	delete(l.served, dir)
-	l.mu.Unlock()
 	err := view.Unmount(dir)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
-	if m == nil {
-		return err
-	}
 	if err != nil {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.served[dir] = m
 		return err
 	}
-	m.server.Wait()
+	delete(l.served, dir)
+	if m != nil {
+		select {
+		case <-m.ended:
+		case <-time.After(unmountWait):
+			return nil // visible elsewhere, in another mount namespace: it is served and held as long as that lasts
+		}
+	}
+	l.letGo(ctx, dir)
 	return nil
 }
+
+// unmountWait is how long the end of a mount is waited for.
+const unmountWait = 2 * time.Second

@@ -45,7 +45,7 @@ var mayImport = map[string][]string{
 	"pinset/pinsettest":      {"pinset"},
 	"pinset/local":           {"pinset", "snapshot", "snapshot/store"},
 	"volume":                 {"pinset", "snapshot", "snapshot/apply", "snapshot/importer", "snapshot/meta", "snapshot/tree", "snapshot/unixfs"},
-	"volume/overlay":         {"snapshot", "snapshot/apply", "snapshot/importer", "snapshot/meta", "snapshot/tree", "snapshot/unixfs", "volume"},
+	"volume/overlay":         {"snapshot", "snapshot/apply", "snapshot/importer", "snapshot/meta", "snapshot/restorer", "snapshot/tree", "snapshot/unixfs", "volume"},
 	"volume/holder":          {"snapshot/tree", "snapshot/view", "volume"},
 	"volume/api":             {"pinset", "snapshot", "snapshot/importer", "volume"},
 	"cmd/volary":             {anything},

@@ -41,6 +41,7 @@ type Commit struct {
 	Name    string            `json:"name"`
 	Message string            `json:"message,omitempty"`
 	Labels  map[string]string `json:"labels,omitempty"`
+	Hooks   Hooks             `json:"hooks,omitzero"` // instead of those of the volume's options
 }
 
 func (op *Commit) run(ctx context.Context, m *Manager) (Result, error) {
@@ -75,7 +76,7 @@ func (m *Manager) commit(ctx context.Context, r *record, op Commit, how snapshot
 		return Result{}, err
 	}
 	defer s.Close()
-	c, unsettled, err := m.snapshot(ctx, s, r)
+	c, unsettled, how, err := m.hookedSnapshot(ctx, s, r, op.Hooks, how)
 	if err != nil {
 		return Result{}, err
 	}
@@ -104,6 +105,29 @@ func (m *Manager) commit(ctx context.Context, r *record, op Commit, how snapshot
 		m.log.Warn("cannot let go of earlier commits", logVolume, r.Name, logError, err)
 	}
 	return Result{Commit: r.Head, Created: true, Unsettled: unsettled}, nil
+}
+
+// hookedSnapshot is snapshot between the hooks. They are for who writes: nothing is asked of nobody.
+func (m *Manager) hookedSnapshot(ctx context.Context, s Session, r *record, h Hooks, how snapshot.Consistency) (
+	c *snapshot.Commit, unsettled []string, _ snapshot.Consistency, err error) {
+	opts, err := ParseOptions(r.Options)
+	if err != nil {
+		return nil, nil, how, err
+	}
+	h = h.or(opts.Hooks)
+	if how == snapshot.Clean || !h.any() {
+		c, unsettled, err = m.snapshot(ctx, s, r)
+		return c, unsettled, how, err
+	}
+	env := []string{"VOLARY_VOLUME=" + r.Name, "VOLARY_MOUNTPOINT=" + m.o.Mounter.Path(m.overlayDir(r.Overlay.ID))}
+	err = h.around(ctx, env, func() error {
+		c, unsettled, err = m.snapshot(ctx, s, r)
+		return err
+	})
+	if h.Before != "" {
+		how = snapshot.Hook
+	}
+	return c, unsettled, how, err
 }
 
 // snapshot stores what the overlay shows.

@@ -8,8 +8,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/ipfs/go-cid"
 
 	"github.com/volary/volary/pinset/local"
+	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/tree"
 	"github.com/volary/volary/volume"
 )
 
@@ -279,4 +282,42 @@ func TestAfterAnotherBootFilesAreReadAgain(t *testing.T) {
 	h.restart()
 	commit("3", false)
 	commit("4", true)
+}
+
+func TestHooksRunAroundTheReadingOfFiles(t *testing.T) {
+	h := newHost(t, newCopies())
+	h.do(&volume.Create{Name: "data", Options: map[string]string{"exec-before": "echo before >>$VOLARY_MOUNTPOINT/log"}})
+	dir := h.do(&volume.Mount{Name: "data"}).Path
+	out := filepath.Join(t.TempDir(), "out")
+	res := h.do(&volume.Commit{Name: "data", Hooks: volume.Hooks{After: "echo $VOLARY_VOLUME after >" + out}})
+	h.wantFiles("data", files{"log": "before\n"})
+	if c := h.commitOf(res.Commit.Cid); c.Consistency != snapshot.Hook {
+		t.Errorf("the commit says it is %q", c.Consistency)
+	}
+	if b, err := os.ReadFile(out); err != nil || string(b) != "data after\n" {
+		t.Errorf("the hook after it wrote %q, %v", b, err)
+	}
+
+	h.write(filepath.Join(dir, "log"), "more")
+	for _, hooks := range []volume.Hooks{
+		{Before: "echo no; exit 3"},
+		{Before: "sleep 100 & wait", Timeout: 50 * time.Millisecond, After: "echo again >" + out},
+	} {
+		_, err := h.Do(t.Context(), &volume.Commit{Name: "data", Hooks: hooks})
+		if err == nil || h.resolve("data") != res.Commit.Cid {
+			t.Errorf("%+v: error %v, and the head is at %s", hooks, err, h.resolve("data"))
+		}
+	}
+	if b, err := os.ReadFile(out); err != nil || string(b) != "again\n" {
+		t.Errorf("the hook after a failure wrote %q, %v", b, err)
+	}
+	h.do(&volume.Unmount{Name: "data"}) // nobody writes any more: no hooks
+	h.wantFiles("data", files{"log": "more"})
+}
+
+func (h *host) commitOf(c cid.Cid) *snapshot.Commit {
+	h.t.Helper()
+	s, err := tree.Open(h.t.Context(), h.store, c)
+	h.must(err)
+	return s.Commit
 }

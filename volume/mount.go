@@ -61,7 +61,7 @@ func (m *Manager) mount(ctx context.Context, r *record, user string, readOnly bo
 		}
 	}
 	if r.Overlay == nil {
-		if err := m.newOverlay(r, readOnly); err != nil {
+		if err := m.newOverlay(r, opts, readOnly); err != nil {
 			return err
 		}
 	}
@@ -84,9 +84,11 @@ func (m *Manager) mount(ctx context.Context, r *record, user string, readOnly bo
 }
 
 // newOverlay records a fresh directory of changes together with its base, before anything is in it.
-func (m *Manager) newOverlay(r *record, readOnly bool) error {
+func (m *Manager) newOverlay(r *record, o VolumeOptions, readOnly bool) error {
 	next := *r
-	next.Overlay = &overlayRecord{ID: newID(), Base: r.Head, ReadOnly: readOnly, Boot: m.o.Boot}
+	next.Overlay = &overlayRecord{
+		ID: newID(), Base: r.Head, ReadOnly: readOnly, Full: o.Lower == LowerFull, Tmpfs: o.Overlay == OverlayTmpfs, Boot: m.o.Boot,
+	}
 	dir := m.overlayDir(next.Overlay.ID)
 	if err := os.Mkdir(dir, 0o711); err != nil {
 		return err
@@ -117,7 +119,9 @@ func (m *Manager) mountOverlay(ctx context.Context, r *record) error {
 	if err := m.step(StepMount); err != nil {
 		return err
 	}
-	return m.o.Mounter.Mount(ctx, base, m.overlayDir(r.Overlay.ID), MountOptions{ReadOnly: r.Overlay.ReadOnly, Foreign: !own})
+	return m.o.Mounter.Mount(ctx, base, m.overlayDir(r.Overlay.ID), MountOptions{
+		ReadOnly: r.Overlay.ReadOnly, Foreign: !own, Full: r.Overlay.Full, Tmpfs: r.Overlay.Tmpfs,
+	})
 }
 
 // Unmount ends a user's mount. With the last user the volume is unmounted, and unless its option says otherwise
@@ -183,8 +187,13 @@ func (m *Manager) finishUnmount(ctx context.Context, r *record) error {
 		return err
 	}
 	opts, err := ParseOptions(r.Options)
-	if err != nil || opts.Commit == CommitManually && !r.Overlay.ReadOnly {
+	switch {
+	case err != nil:
 		return err
+	case r.Overlay.Tmpfs:
+		return m.retire(r) // the changes went with the mount, as the option says
+	case opts.Commit == CommitManually && !r.Overlay.ReadOnly:
+		return nil
 	}
 	return m.settle(ctx, r, "")
 }
@@ -245,8 +254,22 @@ func (m *Manager) sweep() error {
 	return nil
 }
 
-// removeOverlay deletes a directory of changes.
+// removeOverlay deletes a directory of changes, but never what is mounted in it.
 func removeOverlay(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		var st unix.Statx_t
+		path := filepath.Join(dir, e.Name())
+		if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW|unix.AT_STATX_DONT_SYNC, 0, &st); err != nil {
+			return fmt.Errorf("stat %s: %w", path, err)
+		}
+		if st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+			return fmt.Errorf("something is still mounted at %s", path)
+		}
+	}
 	if err := os.RemoveAll(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

@@ -17,6 +17,17 @@ const (
 	CommitManually  = "manual"
 )
 
+// Where a volume's base and changes are.
+const (
+	LowerLazy    = "lazy"  // the base is read from its blocks when something reads it
+	LowerFull    = "full"  // the base is copied to the local disk when it is mounted
+	OverlayDisk  = "disk"  // changes are on the local disk
+	OverlayTmpfs = "tmpfs" // changes are in memory, and gone when the volume is unmounted
+)
+
+// DefaultHookTimeout is how long a hook may take.
+const DefaultHookTimeout = time.Minute
+
 // DefaultTrash is how long a removed volume can be taken back.
 const DefaultTrash = 7 * 24 * time.Hour
 
@@ -28,6 +39,9 @@ type VolumeOptions struct {
 	Keep     Keep          // which commits stay; the zero value: all
 	Exclude  []string      // patterns of gitignore(5) of what is not committed
 	ReadOnly bool
+	Lower    string // LowerLazy or LowerFull
+	Overlay  string // OverlayDisk or OverlayTmpfs
+	Hooks    Hooks  // around every commit
 	Trash    time.Duration
 	UID, GID uint32 // of a fresh volume's root
 	Mode     uint16
@@ -36,22 +50,30 @@ type VolumeOptions struct {
 // optionKeys say what each key's value is.
 func optionKeys() map[string]string {
 	return map[string]string{
-		"chunker":  "how files are cut: size-N, rabin-MIN-AVG-MAX or buzhash",
-		"commit":   "unmount (the default), manual, or an interval such as 5m",
-		"exclude":  "patterns, separated by commas, of what is never committed",
-		"gid":      "group of an empty volume's root",
-		"keep":     "which snapshots stay, such as last:5,hourly:24,daily:7,weekly:4,monthly:12; all if not given",
-		"mode":     "permissions of an empty volume's root, in octal",
-		"readonly": "true or false: nothing can be changed",
-		"trash":    "how long the volume can be taken back once removed, such as 168h",
-		"uid":      "owner of an empty volume's root",
+		"chunker":      "how files are cut: size-N, rabin-MIN-AVG-MAX or buzhash",
+		"commit":       "unmount (the default), manual, or an interval such as 5m",
+		"exec-after":   "shell command that is run after the files of a commit were read",
+		"exec-before":  "shell command that is run before they are read, such as one that checkpoints a database",
+		"exec-timeout": "how long each of these may take; 1m if not given",
+		"lower":        "lazy (the default): read the base when it is needed; full: copy it when the volume is mounted",
+		"overlay":      "disk (the default), or tmpfs: changes in memory, gone with the mount unless they are committed by hand",
+		"exclude":      "patterns, separated by commas, of what is never committed",
+		"gid":          "group of an empty volume's root",
+		"keep":         "which snapshots stay, such as last:5,hourly:24,daily:7,weekly:4,monthly:12; all if not given",
+		"mode":         "permissions of an empty volume's root, in octal",
+		"readonly":     "true or false: nothing can be changed",
+		"trash":        "how long the volume can be taken back once removed, such as 168h",
+		"uid":          "owner of an empty volume's root",
 	}
 }
 
 // ParseOptions reads a volume's options. An unknown key, a value that is not one, or options that contradict
 // each other are an error that wraps ErrInvalid and lists what is valid.
 func ParseOptions(given map[string]string) (VolumeOptions, error) {
-	o := VolumeOptions{Commit: CommitOnUnmount, Trash: DefaultTrash, Mode: 0o755}
+	o := VolumeOptions{
+		Commit: CommitOnUnmount, Trash: DefaultTrash, Mode: 0o755, Lower: LowerLazy, Overlay: OverlayDisk,
+		Hooks: Hooks{Timeout: DefaultHookTimeout},
+	}
 	for _, key := range slices.Sorted(maps.Keys(given)) {
 		value := given[key]
 		usage, known := optionKeys()[key]
@@ -61,6 +83,12 @@ func ParseOptions(given map[string]string) (VolumeOptions, error) {
 		if err := o.set(key, value); err != nil {
 			return o, fmt.Errorf("option %s=%s: %w\n%s is %s", key, value, ErrInvalid, key, usage)
 		}
+	}
+	if o.Overlay == OverlayTmpfs && (o.ReadOnly || given["commit"] != "" && given["commit"] != CommitManually) {
+		return o, fmt.Errorf("overlay=tmpfs with readonly or with commits by themselves: %w", ErrInvalid)
+	}
+	if o.Overlay == OverlayTmpfs {
+		o.Commit = CommitManually
 	}
 	if o.ReadOnly && (given["commit"] != "" || given["exclude"] != "" || given["chunker"] != "") {
 		return o, fmt.Errorf("options of commits for a volume that is readonly: %w", ErrInvalid)
@@ -84,6 +112,22 @@ func (o *VolumeOptions) set(key, value string) error {
 			if o.Interval, err = time.ParseDuration(value); err == nil && o.Interval < time.Second {
 				err = ErrInvalid
 			}
+		}
+	case "exec-after":
+		o.Hooks.After = value
+	case "exec-before":
+		o.Hooks.Before = value
+	case "exec-timeout":
+		if o.Hooks.Timeout, err = time.ParseDuration(value); err == nil && o.Hooks.Timeout <= 0 {
+			err = ErrInvalid
+		}
+	case "lower":
+		if o.Lower = value; value != LowerLazy && value != LowerFull {
+			err = ErrInvalid
+		}
+	case "overlay":
+		if o.Overlay = value; value != OverlayDisk && value != OverlayTmpfs {
+			err = ErrInvalid
 		}
 	case "exclude":
 		o.Exclude = strings.Split(value, ",")
@@ -111,7 +155,7 @@ func (o *VolumeOptions) set(key, value string) error {
 func OptionHelp() string {
 	var b strings.Builder
 	for _, key := range slices.Sorted(maps.Keys(optionKeys())) {
-		fmt.Fprintf(&b, "  %-9s %s\n", key, optionKeys()[key])
+		fmt.Fprintf(&b, "  %-12s %s\n", key, optionKeys()[key])
 	}
 	return b.String()
 }

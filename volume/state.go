@@ -43,6 +43,8 @@ type overlayRecord struct {
 	ID       string `json:"id"`
 	Base     CID    `json:"base"`
 	ReadOnly bool   `json:"read_only,omitempty"`
+	Full     bool   `json:"full,omitempty"`
+	Tmpfs    bool   `json:"tmpfs,omitempty"`
 	Boot     string `json:"boot"` // the boot in which what is remembered of its files was last known to be true
 }
 

@@ -76,6 +76,8 @@ type Mounter interface {
 type MountOptions struct {
 	ReadOnly bool
 	Foreign  bool // the base is somebody else's: no set-user-ID, no devices
+	Full     bool // the base is copied to the local disk
+	Tmpfs    bool // the changes are in memory, and gone with the mount
 }
 
 // Origins remembers which commits were made on this host.

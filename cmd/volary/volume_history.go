@@ -20,13 +20,19 @@ func volumeCommitCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "`TEXT` to find it by"},
 			&cli.StringSliceFlag{Name: "label", Usage: "`KEY=VALUE`; may be repeated"},
+			&cli.StringFlag{Name: "exec-before", Usage: "have the daemon run the shell command `CMD` before files are read; only root may"},
+			&cli.StringFlag{Name: "exec-after", Usage: "and `CMD` after that"},
+			&cli.DurationFlag{Name: "exec-timeout", Usage: "each may take `DURATION`", Value: volume.DefaultHookTimeout},
 		},
 		Action: func(c *cli.Context) error {
 			labels, err := parseLabels(c.StringSlice("label"))
 			if err != nil {
 				return err
 			}
-			return doVolume(c, &volume.Commit{Name: c.Args().First(), Message: c.String("message"), Labels: labels}, printHead)
+			return doVolume(c, &volume.Commit{
+				Name: c.Args().First(), Message: c.String("message"), Labels: labels,
+				Hooks: volume.Hooks{Before: c.String("exec-before"), After: c.String("exec-after"), Timeout: c.Duration("exec-timeout")},
+			}, printHead)
 		},
 	}, 1, 1)
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"io/fs"
 	"net/http"
 
 	"github.com/volary/volary/volume"
@@ -83,6 +84,9 @@ func (s *Server) doVolumes(c *call) error {
 	}
 	if err := c.decode(op); err != nil {
 		return err
+	}
+	if volume.HasHooks(op) && c.peer.UID != 0 {
+		return fmt.Errorf("only root may have the daemon run commands: %w", fs.ErrPermission)
 	}
 	res, err := vs.Do(c.r.Context(), op)
 	if err != nil {

@@ -2,7 +2,9 @@ package overlay
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,12 +17,12 @@ import (
 
 // mountOverlay mounts the layers of a directory. The layers are given by descriptors: their paths may have
 // characters that mean something in mount options.
-func mountOverlay(dir string, o volume.MountOptions) error {
+func mountOverlay(dir, lower string, o volume.MountOptions) error {
 	options := "index=off,metacopy=on,redirect_dir=on,xino=on"
 	for _, l := range []struct{ option, path string }{
-		{"lowerdir", lowerDir}, {"upperdir", filepath.Join(layersDir, upperDir)}, {"workdir", filepath.Join(layersDir, workDir)},
+		{"lowerdir", lower}, {"upperdir", filepath.Join(dir, layersDir, upperDir)}, {"workdir", filepath.Join(dir, layersDir, workDir)},
 	} {
-		d, err := os.Open(filepath.Join(dir, l.path))
+		d, err := os.Open(l.path)
 		if err != nil {
 			return err
 		}
@@ -28,6 +30,18 @@ func mountOverlay(dir string, o volume.MountOptions) error {
 		options += fmt.Sprintf(",%s=/proc/self/fd/%d", l.option, d.Fd())
 	}
 	return unix.Mount("volary", filepath.Join(dir, mergedDir), "overlay", mountFlags(o), options)
+}
+
+// mountTmpfs mounts memory at a path, if nothing is mounted there.
+func mountTmpfs(path string) error {
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	mounted, err := isMountPoint(path)
+	if err != nil || mounted {
+		return err
+	}
+	return unix.Mount("volary", path, "tmpfs", 0, "mode=700")
 }
 
 // bindReadOnly shows a lower layer as it is.

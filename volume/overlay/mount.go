@@ -24,6 +24,7 @@ const (
 	workDir   = "work"              // in layers: overlayfs' own
 	freshDir  = upperDir + ".fresh" // in layers: an upper that is being made
 	lowerDir  = "lower"             // where the base is mounted
+	copyDir   = "copy"              // the base, if it was copied
 	mergedDir = "merged"            // where both are mounted
 )
 
@@ -47,13 +48,14 @@ func (m *Mounter) Path(dir string) string { return filepath.Join(dir, mergedDir)
 
 // Mount implements [volume.Mounter].
 func (m *Mounter) Mount(ctx context.Context, base *tree.Snapshot, dir string, o volume.MountOptions) error {
-	lower, merged := filepath.Join(dir, lowerDir), m.Path(dir)
-	for _, d := range []string{lower, merged} {
+	merged := m.Path(dir)
+	for _, d := range []string{filepath.Join(dir, lowerDir), merged} {
 		if err := os.Mkdir(d, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
-	if err := m.lower.Mount(ctx, base, lower, o); err != nil {
+	lower, err := m.prepareLower(ctx, base, dir, o)
+	if err != nil {
 		return fmt.Errorf("mount the base: %w", err)
 	}
 	mounted, err := isMountPoint(merged)
@@ -63,10 +65,15 @@ func (m *Mounter) Mount(ctx context.Context, base *tree.Snapshot, dir string, o 
 	if o.ReadOnly {
 		return bindReadOnly(lower, merged, o)
 	}
+	if o.Tmpfs {
+		if err := mountTmpfs(filepath.Join(dir, layersDir)); err != nil {
+			return fmt.Errorf("mount memory for changes: %w", err)
+		}
+	}
 	if err := prepareLayers(ctx, base, filepath.Join(dir, layersDir)); err != nil {
 		return fmt.Errorf("prepare the directory for changes: %w", err)
 	}
-	if err := mountOverlay(dir, o); err != nil {
+	if err := mountOverlay(dir, lower, o); err != nil {
 		return fmt.Errorf("mount overlay: %w", err)
 	}
 	return nil
@@ -81,7 +88,19 @@ func (m *Mounter) Unmount(ctx context.Context, dir string) error {
 		}
 		return fmt.Errorf("unmount %s: %w", merged, err)
 	}
+	if err := unmount(filepath.Join(dir, layersDir)); err != nil {
+		return fmt.Errorf("unmount memory for changes: %w", err)
+	}
 	return m.lower.Unmount(ctx, filepath.Join(dir, lowerDir))
+}
+
+// prepareLower makes the base visible, as a view or as a copy, and returns where.
+func (m *Mounter) prepareLower(ctx context.Context, base *tree.Snapshot, dir string, o volume.MountOptions) (string, error) {
+	if o.Full {
+		return copyLower(ctx, base, dir, o)
+	}
+	lower := filepath.Join(dir, lowerDir)
+	return lower, m.lower.Mount(ctx, base, lower, o)
 }
 
 // Snapshot implements [volume.Mounter]. The first sync of the upper's file system lets a later change show in

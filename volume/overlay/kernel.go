@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"bufio"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -76,6 +77,24 @@ func isMountPoint(path string) (bool, error) {
 		return false, fmt.Errorf("stat %s: %w", path, err)
 	}
 	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
+}
+
+// stillMounted reports whether something that can be read is mounted at a path. A mount whose lower layer is gone
+// for good is taken away: who has it can do nothing with it.
+func stillMounted(path string) (bool, error) {
+	mounted, err := isMountPoint(path)
+	if err != nil || !mounted {
+		return false, err
+	}
+	// Of a name that nobody has asked for before the kernel's caches know nothing.
+	_, err = os.Lstat(filepath.Join(path, ".volary-"+rand.Text()))
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	if err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+		return false, fmt.Errorf("take the dead mount at %s away: %w", path, err)
+	}
+	return false, nil
 }
 
 func syncfs(dir string) error {

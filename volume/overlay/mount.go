@@ -58,8 +58,7 @@ func (m *Mounter) Mount(ctx context.Context, base *tree.Snapshot, dir string, o 
 	if err != nil {
 		return fmt.Errorf("mount the base: %w", err)
 	}
-	mounted, err := isMountPoint(merged)
-	if err != nil || mounted {
+	if mounted, err := stillMounted(merged); err != nil || mounted {
 		return err
 	}
 	if o.ReadOnly {

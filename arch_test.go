@@ -47,6 +47,7 @@ var mayImport = map[string][]string{
 	"volume":                 {"pinset", "snapshot", "snapshot/apply", "snapshot/importer", "snapshot/meta", "snapshot/tree", "snapshot/unixfs"},
 	"volume/overlay":         {"snapshot", "snapshot/apply", "snapshot/importer", "snapshot/meta", "snapshot/restorer", "snapshot/tree", "snapshot/unixfs", "volume"},
 	"volume/holder":          {"snapshot/tree", "snapshot/view", "volume"},
+	"volume/mounttest":       {"snapshot", "snapshot/blockstest", "snapshot/importer", "snapshot/meta", "snapshot/restorer", "snapshot/tree", "snapshot/tree/treetest", "snapshot/unixfs", "volume"},
 	"volume/api":             {"pinset", "snapshot", "snapshot/importer", "volume"},
 	"cmd/volary":             {anything},
 

@@ -3,7 +3,6 @@ package volume_test
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,65 +11,11 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/volary/volary/pinset/local"
-	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/importer"
-	"github.com/volary/volary/snapshot/restorer"
 	"github.com/volary/volary/snapshot/store"
 	"github.com/volary/volary/snapshot/tree"
 	"github.com/volary/volary/volume"
 )
-
-// copies is a Mounter without a kernel: a mount is a copy of the base, which stays when it is unmounted.
-type copies struct {
-	mounted map[string]bool
-	busy    error // what Unmount says
-
-	remembered bool // whether the last Snapshot was given a cache that knows what the one before saved
-}
-
-var _ volume.Mounter = (*copies)(nil)
-
-func newCopies() *copies { return &copies{mounted: map[string]bool{}} }
-
-func (c *copies) Path(dir string) string { return filepath.Join(dir, "copy") }
-
-func (c *copies) Mount(ctx context.Context, base *tree.Snapshot, dir string, o volume.MountOptions) error {
-	if _, err := os.Stat(c.Path(dir)); errors.Is(err, fs.ErrNotExist) {
-		if _, err := restorer.Restore(ctx, base, "", c.Path(dir), restorer.Options{}); err != nil {
-			return err
-		}
-	}
-	c.mounted[dir] = true
-	return nil
-}
-
-func (c *copies) Unmount(_ context.Context, dir string) error {
-	if c.mounted[dir] && c.busy != nil {
-		return c.busy
-	}
-	delete(c.mounted, dir)
-	return nil
-}
-
-func (c *copies) Snapshot(ctx context.Context, s volume.Session, base *tree.Snapshot, dir string, o importer.Options) (*snapshot.Commit, []string, error) {
-	if _, err := os.Stat(c.Path(dir)); errors.Is(err, fs.ErrNotExist) {
-		return base.Commit, nil, nil
-	}
-	probe := importer.StatRecord{Key: []byte("probe of " + dir), Value: []byte("saved")}
-	known, err := o.Cache.LoadStat(ctx, probe.Key)
-	if err != nil {
-		return nil, nil, err
-	}
-	c.remembered = known != nil
-	if err := o.Cache.SaveStat(ctx, []importer.StatRecord{probe}); err != nil {
-		return nil, nil, err
-	}
-	r, err := importer.Import(ctx, s, c.Path(dir), o)
-	if err != nil {
-		return nil, nil, err
-	}
-	return r.Commit, r.Unsettled, nil
-}
 
 // host is a state directory with what a Manager needs.
 type host struct {

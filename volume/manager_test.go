@@ -14,6 +14,7 @@ import (
 	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/tree"
 	"github.com/volary/volary/volume"
+	"github.com/volary/volary/volume/mounttest"
 )
 
 type files = map[string]string
@@ -26,7 +27,7 @@ func (h *host) wantFiles(ref string, want files) {
 }
 
 func TestAVolumeGoesFromStateToState(t *testing.T) {
-	h := newHost(t, newCopies())
+	h := newHost(t, mounttest.NewCopies())
 	h.do(&volume.Create{Name: "data"})
 	dir := h.do(&volume.Mount{Name: "data"}).Path
 	h.write(filepath.Join(dir, "a"), "1")
@@ -58,7 +59,7 @@ func TestAVolumeGoesFromStateToState(t *testing.T) {
 }
 
 func TestChangesOutliveTheProcessUncommitted(t *testing.T) {
-	h := newHost(t, newCopies())
+	h := newHost(t, mounttest.NewCopies())
 	h.do(&volume.Create{Name: "data", Options: map[string]string{"commit": "manual"}})
 	dir := h.do(&volume.Mount{Name: "data", User: "x"}).Path
 	h.write(filepath.Join(dir, "a"), "1")
@@ -79,7 +80,7 @@ func TestChangesOutliveTheProcessUncommitted(t *testing.T) {
 }
 
 func TestAVolumeIsMountedOnceForEachUser(t *testing.T) {
-	h := newHost(t, newCopies())
+	h := newHost(t, mounttest.NewCopies())
 	h.do(&volume.Create{Name: "data"})
 	dir := h.do(&volume.Mount{Name: "data", User: "x"}).Path
 	for _, user := range []string{"x", "y", "x"} {
@@ -99,21 +100,21 @@ func TestAVolumeIsMountedOnceForEachUser(t *testing.T) {
 }
 
 func TestAMountInUseStaysAsItIs(t *testing.T) {
-	c := newCopies()
+	c := mounttest.NewCopies()
 	h := newHost(t, c)
 	h.do(&volume.Create{Name: "data"})
 	dir := h.do(&volume.Mount{Name: "data"}).Path
 	h.write(filepath.Join(dir, "a"), "1")
-	c.busy = volume.ErrInUse
+	c.KeepBusy(volume.ErrInUse)
 	h.refused(&volume.Unmount{Name: "data"}, volume.ErrInUse)
 	h.refused(&volume.Remove{Name: "data", Force: true}, volume.ErrInUse)
-	c.busy = nil
+	c.KeepBusy(nil)
 	h.do(&volume.Unmount{Name: "data"})
 	h.wantFiles("data", files{"a": "1"})
 }
 
 func TestARemovedVolumeComesBackUntilItsTimeIsOver(t *testing.T) {
-	h := newHost(t, newCopies())
+	h := newHost(t, mounttest.NewCopies())
 	h.do(&volume.Create{Name: "data", Options: map[string]string{"trash": "1h"}})
 	dir := h.do(&volume.Mount{Name: "data"}).Path
 	h.write(filepath.Join(dir, "a"), "1")
@@ -143,7 +144,7 @@ func (h *host) count() (n int) {
 }
 
 func TestPruneTakesWhatNobodyHasMounted(t *testing.T) {
-	h := newHost(t, newCopies())
+	h := newHost(t, mounttest.NewCopies())
 	for _, name := range []string{"a", "b", "c"} {
 		h.do(&volume.Create{Name: name})
 	}
@@ -162,7 +163,7 @@ func TestPruneTakesWhatNobodyHasMounted(t *testing.T) {
 }
 
 func TestWhatAVolumeIsAtIsNotCollected(t *testing.T) {
-	h := newHost(t, newCopies())
+	h := newHost(t, mounttest.NewCopies())
 	h.do(&volume.Create{Name: "data"})
 	dir := h.do(&volume.Mount{Name: "data"}).Path
 	h.write(filepath.Join(dir, "a"), "1")
@@ -175,7 +176,7 @@ func TestWhatAVolumeIsAtIsNotCollected(t *testing.T) {
 }
 
 func TestBadRequestsChangeNothing(t *testing.T) {
-	h := newHost(t, newCopies())
+	h := newHost(t, mounttest.NewCopies())
 	h.do(&volume.Create{Name: "data"})
 	file := filepath.Join(t.TempDir(), "f")
 	h.write(file, "x")
@@ -232,7 +233,7 @@ func TestAfterAFaultAtAnyStepNothingIsLost(t *testing.T) {
 
 // life works in a volume, however often that takes, and checks that what was written is in it.
 func life(t *testing.T, step func(string) error) {
-	h := newHost(t, newCopies())
+	h := newHost(t, mounttest.NewCopies())
 	h.step = step
 	again := func(op volume.Operation) volume.Result {
 		t.Helper()
@@ -263,7 +264,7 @@ func life(t *testing.T, step func(string) error) {
 }
 
 func TestAfterAnotherBootFilesAreReadAgain(t *testing.T) {
-	h := newHost(t, newCopies())
+	h := newHost(t, mounttest.NewCopies())
 	h.boot = "first"
 	h.restart()
 	h.do(&volume.Create{Name: "data"})
@@ -272,7 +273,7 @@ func TestAfterAnotherBootFilesAreReadAgain(t *testing.T) {
 		t.Helper()
 		h.write(filepath.Join(dir, "a"), content)
 		h.do(&volume.Commit{Name: "data"})
-		if h.mounter.(*copies).remembered != remembered {
+		if h.mounter.(*mounttest.Copies).Remembered() != remembered {
 			t.Errorf("commit of %q: files remembered: %v", content, !remembered)
 		}
 	}
@@ -285,7 +286,7 @@ func TestAfterAnotherBootFilesAreReadAgain(t *testing.T) {
 }
 
 func TestHooksRunAroundTheReadingOfFiles(t *testing.T) {
-	h := newHost(t, newCopies())
+	h := newHost(t, mounttest.NewCopies())
 	h.do(&volume.Create{Name: "data", Options: map[string]string{"exec-before": "echo before >>$VOLARY_MOUNTPOINT/log"}})
 	dir := h.do(&volume.Mount{Name: "data"}).Path
 	out := filepath.Join(t.TempDir(), "out")

@@ -10,10 +10,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/volary/volary/volume"
+	"github.com/volary/volary/volume/mounttest"
 )
 
 func TestEachRuleKeepsTheNewestOfItsPeriods(t *testing.T) {
-	h := newHost(t, newCopies())
+	h := newHost(t, mounttest.NewCopies())
 	h.now = time.Date(2026, 3, 1, 10, 0, 0, 0, time.Local)
 	h.do(&volume.Create{Name: "data"})
 	dir := h.do(&volume.Mount{Name: "data"}).Path
@@ -46,7 +47,7 @@ func TestEachRuleKeepsTheNewestOfItsPeriods(t *testing.T) {
 }
 
 func TestACommitLetsGoOfWhatNoRuleKeeps(t *testing.T) {
-	h := newHost(t, newCopies())
+	h := newHost(t, mounttest.NewCopies())
 	h.do(&volume.Create{Name: "data", Options: map[string]string{"keep": "last:2"}})
 	dir := h.do(&volume.Mount{Name: "data"}).Path
 	for i := range 5 {
@@ -64,7 +65,7 @@ func TestACommitLetsGoOfWhatNoRuleKeeps(t *testing.T) {
 }
 
 func TestRulesThatCannotBeMeantAreRefused(t *testing.T) {
-	h := newHost(t, newCopies())
+	h := newHost(t, mounttest.NewCopies())
 	h.do(&volume.Create{Name: "data"})
 	for _, keep := range []string{"last", "last:0", "last:-1", "last:1,last:2", "yearly:1", "last:x", ","} {
 		h.refused(&volume.Set{Name: "data", Options: map[string]string{"keep": keep}}, volume.ErrInvalid)
@@ -72,7 +73,7 @@ func TestRulesThatCannotBeMeantAreRefused(t *testing.T) {
 }
 
 func TestVolumesAreCommittedOnTheirInterval(t *testing.T) {
-	h := newHost(t, newCopies())
+	h := newHost(t, mounttest.NewCopies())
 	h.do(&volume.Create{Name: "data", Options: map[string]string{"commit": "1s"}})
 	dir := h.do(&volume.Mount{Name: "data"}).Path
 	h.write(filepath.Join(dir, "a"), "1")

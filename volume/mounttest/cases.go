@@ -8,8 +8,8 @@ import (
 
 	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/meta"
-	"github.com/volary/volary/snapshot/unixfs"
 	tt "github.com/volary/volary/snapshot/tree/treetest"
+	"github.com/volary/volary/snapshot/unixfs"
 	"github.com/volary/volary/volume"
 )
 

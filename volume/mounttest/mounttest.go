@@ -5,6 +5,7 @@ package mounttest
 
 import (
 	"context"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -25,7 +26,11 @@ import (
 
 // Run tests an implementation; open returns one that lives as long as the test.
 func Run(t *testing.T, open func(t *testing.T) volume.Mounter) {
-	run(t, open, []testCase{
+	run(t, open, volume.MountOptions{}, common())
+}
+
+func common() []testCase {
+	return []testCase{
 		{"a fresh mount shows the base", testFresh},
 		{"what was never mounted is the base", testNeverMounted},
 		{"changes of every kind are in a snapshot", testChanges},
@@ -39,7 +44,7 @@ func Run(t *testing.T, open func(t *testing.T) volume.Mounter) {
 		{"names of one file stay names of one file", testHardlinks},
 		{"a base without a sidecar", testBare},
 		{"an empty base", testEmpty},
-	})
+	}
 }
 
 type testCase struct {
@@ -47,9 +52,9 @@ type testCase struct {
 	test func(*mount)
 }
 
-func run(t *testing.T, open func(t *testing.T) volume.Mounter, cases []testCase) {
+func run(t *testing.T, open func(t *testing.T) volume.Mounter, o volume.MountOptions, cases []testCase) {
 	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) { c.test(newMount(t, open(t))) })
+		t.Run(c.name, func(t *testing.T) { c.test(newMount(t, open(t), o)) })
 	}
 }
 
@@ -57,14 +62,15 @@ func run(t *testing.T, open func(t *testing.T) volume.Mounter, cases []testCase)
 type mount struct {
 	*testing.T
 	m    volume.Mounter
+	o    volume.MountOptions // of every mount
 	b    *session
 	base *tree.Snapshot
 	dir  string
 }
 
-func newMount(t *testing.T, m volume.Mounter) *mount {
+func newMount(t *testing.T, m volume.Mounter, o volume.MountOptions) *mount {
 	s := &session{Memory: blockstest.NewMemory(), records: map[string][]byte{}}
-	x := &mount{T: t, m: m, b: s, dir: t.TempDir()}
+	x := &mount{T: t, m: m, o: o, b: s, dir: t.TempDir()}
 	x.base = x.open(tt.Commit(t, s, x.owned(baseTree()), meta.Hardlink{Path: "dir/other", Leader: "dir/one"}))
 	t.Cleanup(func() { x.must(m.Unmount(context.Background(), x.dir)) })
 	return x
@@ -89,7 +95,36 @@ func (x *mount) open(c cid.Cid) *tree.Snapshot {
 	x.Helper()
 	s, err := tree.Open(x.Context(), x.b, c)
 	x.must(err)
+	s.Commit.Stats = x.count(s)
 	return s
+}
+
+// count counts what literal trees do not.
+func (x *mount) count(s *tree.Snapshot) (n snapshot.Stats) {
+	x.Helper()
+	for e, err := range s.Walk(x.Context(), "", tree.Limits{}) {
+		x.must(err)
+		switch e.Type {
+		case meta.File:
+			n.Files++
+			n.Bytes += e.Size
+		case meta.Dir:
+			n.Dirs++
+		case meta.Symlink:
+			n.Symlinks++
+		default:
+			n.Others++
+		}
+	}
+	for h, err := range s.Hardlinks(x.Context()) {
+		x.must(err)
+		e, err := s.Lookup(x.Context(), h.Path)
+		x.must(err)
+		if e.Type == meta.File {
+			n.Bytes -= e.Size
+		}
+	}
+	return n
 }
 
 func (x *mount) must(err error) {
@@ -101,6 +136,7 @@ func (x *mount) must(err error) {
 
 func (x *mount) mount(o volume.MountOptions) {
 	x.Helper()
+	o.Full = x.o.Full
 	x.must(x.m.Mount(x.Context(), x.base, x.dir, o))
 }
 
@@ -146,7 +182,7 @@ func (x *mount) same(what string, got, want *snapshot.Commit) {
 		x.Errorf("%s: tree %s, sidecar %s; want %s, %s\n%s", what, got.Tree, got.Meta, want.Tree, want.Meta,
 			cmp.Diff(x.list(want), x.list(got)))
 	}
-	if got.Stats != want.Stats && want.Stats.Dirs > 0 {
+	if got.Stats != want.Stats {
 		x.Errorf("%s: counts %+v, want %+v", what, got.Stats, want.Stats)
 	}
 }
@@ -161,7 +197,7 @@ func (x *mount) visible() *snapshot.Commit {
 	return r.Commit
 }
 
-// attributes of an entry, for reading by people; links are in Link.
+// shown is an entry as people read it. Link is the name that a further name of a file belongs to.
 type shown struct {
 	Type, Data, Link string
 	Mode             uint16
@@ -199,7 +235,7 @@ func (x *mount) content(s *tree.Snapshot, e tree.Entry) string {
 	defer r.Close()
 	data := make([]byte, r.Size())
 	if len(data) > 0 {
-		_, err = r.ReadAt(data, 0)
+		_, err = io.ReadFull(r, data)
 		x.must(err)
 	}
 	return string(data)

@@ -12,5 +12,9 @@ import (
 )
 
 func TestRealOverlay(t *testing.T) {
-	mounttest.RunKernel(t, func(*testing.T) volume.Mounter { return overlay.New(holder.NewLower(holder.LowerOptions{})) })
+	for name, full := range map[string]bool{"lazy": false, "full": true} {
+		t.Run(name, func(t *testing.T) {
+			mounttest.RunKernel(t, full, func(*testing.T) volume.Mounter { return overlay.New(holder.NewLower(holder.LowerOptions{})) })
+		})
+	}
 }

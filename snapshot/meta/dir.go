@@ -96,6 +96,9 @@ func rowsFrom(ctx context.Context, b Getter, entries cid.Cid, from string) iter.
 }
 
 func decodeRow(raw dagcbor.Raw) (Row, error) {
+	if row, ok := fastRow(raw); ok {
+		return row, checkRow(row)
+	}
 	var w wireRow
 	if err := dagcbor.Unmarshal(raw, &w); err != nil {
 		return Row{}, err

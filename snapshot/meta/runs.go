@@ -147,8 +147,11 @@ var indexPrefix = []byte("\xa1\x64runs")
 
 func decodeRows(blk blocks.Block) ([]dagcbor.Raw, error) {
 	var w wireRows
-	if err := dagcbor.Decode(blk, &w); err != nil {
-		return nil, err
+	var usual bool
+	if w.Rows, usual = fastRows(blk.RawData()); !usual || blk.Cid().Prefix().Codec != cid.DagCBOR {
+		if err := dagcbor.Decode(blk, &w); err != nil {
+			return nil, err
+		}
 	}
 	n := 0
 	for _, raw := range w.Rows {

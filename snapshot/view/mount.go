@@ -30,7 +30,17 @@ func Mount(ctx context.Context, s *tree.Snapshot, dir string, o Options) (*Serve
 	if err != nil {
 		return nil, fmt.Errorf("mount %s at %s: %w", s.CID, dir, err)
 	}
+	srv.serve()
 	return srv, nil
+}
+
+// Attach is Mount without a server: whoever reads in the mount waits until another process has called Resume.
+func Attach(ctx context.Context, s *tree.Snapshot, dir string, o Options) (Connection, error) {
+	srv, err := mount(ctx, s, dir, o)
+	if err != nil {
+		return Connection{}, fmt.Errorf("mount %s at %s: %w", s.CID, dir, err)
+	}
+	return srv.conn, nil
 }
 
 func mount(ctx context.Context, s *tree.Snapshot, dir string, o Options) (_ *Server, err error) {
@@ -57,7 +67,6 @@ func mount(ctx context.Context, s *tree.Snapshot, dir string, o Options) (_ *Ser
 		c.Close()
 		return nil, errors.Join(err, Unmount(dir))
 	}
-	srv.serve()
 	raiseReadAhead(dir)
 	return srv, nil
 }
@@ -181,9 +190,14 @@ func receive(socket int) (*os.File, error) {
 }
 
 // Unmount ends a mount. It wraps EBUSY if the mount is in use, EINVAL if there is none.
-func Unmount(dir string) error {
+func Unmount(dir string) error { return unmount(dir, unix.UMOUNT_NOFOLLOW, "-u") }
+
+// Detach takes a mount out of sight. What is in use of it stays usable, and has to be served, until it is closed.
+func Detach(dir string) error { return unmount(dir, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH, "-uz") }
+
+func unmount(dir string, flags int, helperFlags string) error {
 	if os.Geteuid() == 0 {
-		if err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW); err != nil {
+		if err := unix.Unmount(dir, flags); err != nil {
 			return fmt.Errorf("unmount %s: %w", dir, err)
 		}
 		return nil
@@ -192,18 +206,22 @@ func Unmount(dir string) error {
 	if err != nil {
 		return fmt.Errorf("unmount %s: %w", dir, err)
 	}
-	if out, err := exec.Command(helper, "-u", "--", dir).CombinedOutput(); err != nil {
-		return fmt.Errorf("unmount %s: %w", dir, helperError(out, err))
+	out, err := exec.Command(helper, helperFlags, "--", dir).CombinedOutput()
+	switch {
+	case err == nil:
+		return nil
+	case strings.Contains(string(out), "busy"): // it has but one exit code
+		return fmt.Errorf("unmount %s: %w", dir, unix.EBUSY)
 	}
-	return nil
+	return fmt.Errorf("unmount %s: %w", dir, helperError(out, err))
 }
 
-// raiseReadAhead lets the kernel read further ahead, where it allows it.
+// raiseReadAhead lets the kernel read further ahead, where it allows it. The mount need not be served yet.
 func raiseReadAhead(dir string) {
-	var st unix.Stat_t
-	if unix.Stat(dir, &st) != nil {
+	var st unix.Statx_t
+	if unix.Statx(unix.AT_FDCWD, dir, unix.AT_SYMLINK_NOFOLLOW|unix.AT_STATX_DONT_SYNC, 0, &st) != nil {
 		return
 	}
-	bdi := fmt.Sprintf("%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev))
+	bdi := fmt.Sprintf("%d:%d", st.Dev_major, st.Dev_minor)
 	os.WriteFile(filepath.Join("/sys/class/bdi", bdi, "read_ahead_kb"), []byte(strconv.Itoa(readAheadKB)), 0)
 }

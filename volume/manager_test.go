@@ -322,3 +322,13 @@ func (h *host) commitOf(c cid.Cid) *snapshot.Commit {
 	h.must(err)
 	return s.Commit
 }
+
+func TestAHeadThatWasUnpinnedIsPinnedAtTheStart(t *testing.T) {
+	h := newHost(t, mounttest.NewCopies())
+	h.do(&volume.Create{Name: "data"})
+	h.must(h.pins.Remove(t.Context(), h.resolve("data")))
+	h.restart()
+	if h.count() != 1 {
+		t.Error("the head is not pinned")
+	}
+}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/volary/volary/pinset"
 )
 
 // Keys of log records.
@@ -35,6 +37,9 @@ func (m *Manager) Start(ctx context.Context) error {
 func (m *Manager) start(ctx context.Context, name string) error {
 	defer m.lock(name)()
 	r, err := m.db.get(name)
+	if err == nil {
+		err = m.keepPinned(ctx, r)
+	}
 	if err != nil || r.Overlay == nil || m.o.Mounter == nil {
 		return err
 	}
@@ -72,4 +77,14 @@ func (m *Manager) dropUnrecorded() error {
 		}
 	}
 	return nil
+}
+
+// keepPinned pins the head anew if somebody else unpinned it.
+func (m *Manager) keepPinned(ctx context.Context, r *record) error {
+	status, err := m.o.Pins.Status(ctx, r.Head.Cid)
+	if err != nil || status.State != pinset.Unpinned {
+		return err
+	}
+	m.log.Warn("the head was not pinned any more", logVolume, r.Name)
+	return m.o.Pins.Add(ctx, pinOf(r, m.o.Now()))
 }

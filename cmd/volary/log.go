@@ -148,6 +148,9 @@ func logText(w io.Writer, root cid.Cid, j snapshotJSON, gone bool) {
 	if j.Source != "" {
 		fmt.Fprintf(w, "  %s", quote(j.Source))
 	}
+	if j.Volume != "" {
+		fmt.Fprintf(w, "  %s", quote(j.Volume))
+	}
 	if len(j.Tags) > 0 {
 		fmt.Fprintf(w, "  (%s)", strings.Join(j.Tags, ", "))
 	}

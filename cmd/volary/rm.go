@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/ipfs/go-cid"
 	"github.com/urfave/cli/v2"
 
 	"github.com/volary/volary/pinset"
@@ -59,6 +60,9 @@ func remove(c *cli.Context) error {
 		if len(tags) > 0 && !c.Bool("force") {
 			return usagef("%s has the tag %s\ndelete it with `volary tag --delete %s`, or use --force", loc.root, strings.Join(tags, ", "), tags[0])
 		}
+		if err := notOfVolume(c, host, loc.root); err != nil {
+			return err
+		}
 		todo, targets = append(todo, removedJSON{loc.root.String(), tags}), append(targets, loc)
 	}
 	out := outputOf(c)
@@ -73,6 +77,32 @@ func remove(c *cli.Context) error {
 		}
 		if err := out.line(r, "%s", r.Removed); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// notOfVolume refuses to remove what a volume stands on.
+func notOfVolume(c *cli.Context, host *openedHost, root cid.Cid) error {
+	volumes, err := host.Volumes.List(c.Context, true)
+	if err != nil {
+		return err
+	}
+	for _, v := range volumes {
+		part := ""
+		switch {
+		case v.Head.Equals(root):
+			part = "head"
+		case v.Base.Equals(root):
+			part = "base of the changes"
+		}
+		for tag, tagged := range v.Tags {
+			if tagged.Equals(root) {
+				part = "tag " + tag
+			}
+		}
+		if part != "" {
+			return usagef("%s is the %s of the volume %s\nremove the volume, `volary volume rm`, or let its option keep decide", root, part, quote(v.Name))
 		}
 	}
 	return nil

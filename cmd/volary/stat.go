@@ -13,6 +13,7 @@ import (
 
 	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/tree"
+	"github.com/volary/volary/volume"
 	"github.com/volary/volary/volume/api"
 )
 
@@ -46,6 +47,7 @@ type snapshotJSON struct {
 	Consistency string            `json:"consistency,omitempty"`
 	Tags        []string          `json:"tags,omitempty"`
 	Source      string            `json:"source,omitempty"` // directory it was made from, on this host
+	Volume      string            `json:"volume,omitempty"` // state of a volume it is kept for, on this host
 	Kept        bool              `json:"kept"`
 	Own         bool              `json:"own"`                  // made on this host
 	Unreadable  string            `json:"unreadable,omitempty"` // why nothing more is known
@@ -79,6 +81,9 @@ func (j *snapshotJSON) describe(ctx context.Context, host *api.Host, c cid.Cid) 
 	}
 	j.Kept = status.Pin.Root.Defined()
 	j.Source = status.Pin.Meta[metaSource]
+	if status.Pin.Meta[volume.PinVolume] != "" {
+		j.Volume = status.Pin.Name
+	}
 	if j.Own, err = host.Origins.Own(ctx, c); err != nil {
 		return err
 	}

@@ -67,6 +67,9 @@ type Commit struct {
 	Import      ImportInfo
 	Consistency Consistency
 	Stats       Stats
+	// NoXattrs says that no entry has extended attributes, so that a mount need not look for them file by file.
+	// False says nothing.
+	NoXattrs bool
 }
 
 // encryptionNone is the only value of the encryption field; the field is there so that a later format can
@@ -90,6 +93,7 @@ type wireCommit struct {
 	Consistency string            `cbor:"consistency"`
 	Encryption  string            `cbor:"encryption"`
 	Stats       wireStats         `cbor:"stats"`
+	NoXattrs    bool              `cbor:"noxattrs,omitempty"`
 }
 
 type wireAncestor struct {
@@ -122,7 +126,7 @@ func EncodeCommit(c *Commit) (blocks.Block, error) {
 		Recent: ancestorsToWire(c.Recent), Older: dagcbor.Link{Cid: c.Older},
 		Volume: c.Volume, Sequence: c.Sequence, Time: c.Time.UnixNano(), Author: c.Author, Message: c.Message,
 		Labels: c.Labels, Import: wireImport(c.Import), Consistency: string(c.Consistency),
-		Encryption: encryptionNone, Stats: wireStats(c.Stats),
+		Encryption: encryptionNone, Stats: wireStats(c.Stats), NoXattrs: c.NoXattrs,
 	}
 	for _, p := range c.Parents {
 		w.Parents = append(w.Parents, p.Bytes())
@@ -147,7 +151,7 @@ func DecodeCommit(b blocks.Block) (*Commit, error) {
 		Tree: w.Tree.Cid, Meta: w.Meta.Cid, Recent: recent, Older: w.Older.Cid,
 		Volume: w.Volume, Sequence: w.Sequence, Time: time.Unix(0, w.Time).UTC(), Author: w.Author,
 		Message: w.Message, Labels: w.Labels, Import: ImportInfo(w.Import),
-		Consistency: Consistency(w.Consistency), Stats: Stats(w.Stats),
+		Consistency: Consistency(w.Consistency), Stats: Stats(w.Stats), NoXattrs: w.NoXattrs,
 	}
 	for _, p := range w.Parents {
 		parent, err := castCID(p)

@@ -98,7 +98,7 @@ func over(ctx context.Context, s Session, root cid.Cid) (*snapshot.Commit, []cid
 	if t.Commit == nil {
 		return &snapshot.Commit{Tree: root, Import: snapshot.ImportInfo{Profile: unixfs.Profile}}, nil, nil
 	}
-	return &snapshot.Commit{Tree: t.Commit.Tree, Meta: t.Commit.Meta, Stats: t.Commit.Stats, Import: t.Commit.Import}, []cid.Cid{root}, nil
+	return &snapshot.Commit{Tree: t.Commit.Tree, Meta: t.Commit.Meta, Stats: t.Commit.Stats, NoXattrs: t.Commit.NoXattrs, Import: t.Commit.Import}, []cid.Cid{root}, nil
 }
 
 // empty is a commit of an empty directory.
@@ -116,7 +116,7 @@ func (m *Manager) empty(ctx context.Context, s Session, o VolumeOptions) (*snaps
 		chunker = m.o.Chunker
 	}
 	return &snapshot.Commit{
-		Tree: dir.CID, Meta: sidecar, Stats: snapshot.Stats{Dirs: 1},
+		Tree: dir.CID, Meta: sidecar, Stats: snapshot.Stats{Dirs: 1}, NoXattrs: true,
 		Import: snapshot.ImportInfo{Profile: unixfs.Profile, Chunker: chunker},
 	}, err
 }

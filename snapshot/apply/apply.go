@@ -35,6 +35,7 @@ type Writer struct {
 	moved   map[string]string // directories of the base that are elsewhere now, and where
 	groups  map[string]*group // of the new snapshot's hardlinks, by the caller's name for them
 	added   snapshot.Stats
+	xattrs  bool                  // an entry that was put, or a directory that was made, has extended attributes
 	whole   map[cid.Cid]completed // directories that had no rows
 }
 
@@ -84,6 +85,7 @@ func (w *Writer) Put(ctx context.Context, path string, e Entry, size uint64, lin
 	} else if e.Row.Type == meta.File {
 		w.added.Bytes += size
 	}
+	w.xattrs = w.xattrs || hasXattrs(e.Row.Attr)
 	if err := meta.SpillXattrs(ctx, w.b, &e.Row.Attr); err != nil {
 		return Entry{}, fmt.Errorf("%q: %w", path, err)
 	}
@@ -96,6 +98,7 @@ func (w *Writer) Dir(ctx context.Context, name string, attr meta.Attr, entries [
 	if isNew || !w.base.HasSidecar() {
 		w.added.Dirs++
 	}
+	w.xattrs = w.xattrs || hasXattrs(attr)
 	e := Entry{Row: meta.Row{Name: name, Attr: attr}}
 	children := make([]unixfs.Child, 0, len(entries))
 	rows := make([]meta.Row, 0, len(entries))
@@ -116,7 +119,7 @@ func (w *Writer) Dir(ctx context.Context, name string, attr meta.Attr, entries [
 	return e, meta.SpillXattrs(ctx, w.b, &e.Row.Attr)
 }
 
-// Commit writes the sidecar's root and returns a commit with Tree, Meta and Stats set; root is what
+// Commit writes the sidecar's root and returns a commit with Tree, Meta, Stats and NoXattrs set; root is what
 // Dir made of the top directory.
 func (w *Writer) Commit(ctx context.Context, root Entry) (*snapshot.Commit, error) {
 	links, err := w.hardlinks(ctx)
@@ -127,9 +130,16 @@ func (w *Writer) Commit(ctx context.Context, root Entry) (*snapshot.Commit, erro
 	if err != nil {
 		return nil, fmt.Errorf("count what was removed: %w", err)
 	}
-	c := &snapshot.Commit{Tree: root.Child.CID, Stats: stats}
+	c := &snapshot.Commit{Tree: root.Child.CID, Stats: stats, NoXattrs: w.noXattrs()}
 	if c.Meta, err = meta.WriteRoot(ctx, w.b, root.Row.Attr, links.table); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+func hasXattrs(a meta.Attr) bool { return len(a.Xattrs) > 0 || a.XattrsAt.Defined() }
+
+// noXattrs reports whether the new snapshot is known to have none. That the last one was removed goes unnoticed.
+func (w *Writer) noXattrs() bool {
+	return !w.xattrs && (!w.base.HasSidecar() || w.base.Commit.NoXattrs)
 }

@@ -39,6 +39,7 @@ func (r *run) importRoot(path string, rules rules) (tree, root cid.Cid, err erro
 	links, bytes := r.links.hardlinks()
 	r.stats.Bytes += bytes
 	done := d.made
+	r.xattrsSeen = r.xattrsSeen || top.extra != nil && len(top.extra.xattrs) > 0
 	top.more().below, top.more().entries = done.below, done.rows
 	attr := top.attr()
 	if err := meta.SpillXattrs(r.ctx, r.put, &attr); err != nil {
@@ -148,8 +149,10 @@ func (w *worker) write(d *dir) (made, error) {
 // count adds a directory and what is in it to the statistics. The bytes of hardlinked files are not here.
 func (w *worker) count(d *dir) {
 	s := snapshot.Stats{Dirs: 1}
+	xattrs := false
 	for i := range d.entries {
 		e := &d.entries[i]
+		xattrs = xattrs || e.flags&gone == 0 && e.extra != nil && len(e.extra.xattrs) > 0
 		switch {
 		case e.flags&gone != 0 || e.typ == meta.Dir:
 		case e.typ == meta.File:
@@ -170,4 +173,5 @@ func (w *worker) count(d *dir) {
 	w.stats.Symlinks += s.Symlinks
 	w.stats.Others += s.Others
 	w.stats.Bytes += s.Bytes
+	w.xattrsSeen = w.xattrsSeen || xattrs
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/ipfs/go-datastore"
 	dssync "github.com/ipfs/go-datastore/sync"
+	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/snapshot/unixfs"
 )
@@ -238,5 +239,22 @@ func TestAnUnreadableFileIsNamed(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name()+" ")) {
 		t.Errorf("the test was not run, or failed: %v\n%s", err, out)
+	}
+}
+
+func TestASnapshotSaysWhetherItHasXattrs(t *testing.T) {
+	for name, at := range map[string]string{"the root": "", "a file": "dir/f", "a directory": "dir"} {
+		dir, m := diskDir(t), newMemory()
+		write(t, filepath.Join(dir, "dir/f"), "x")
+		if !imported(t, m, dir, Options{Cache: m}).Commit.NoXattrs {
+			t.Errorf("%s: without attributes the snapshot may have some", name)
+		}
+		must(t, unix.Setxattr(filepath.Join(dir, at), "user.x", []byte("y"), 0))
+		age()
+		for range 3 { // read, and then remembered
+			if imported(t, m, dir, Options{Cache: m}).Commit.NoXattrs {
+				t.Errorf("%s: the snapshot says that it has no attributes", name)
+			}
+		}
 	}
 }

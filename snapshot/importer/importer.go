@@ -44,7 +44,7 @@ type Progress struct {
 
 // Result is what an import made.
 type Result struct {
-	// Commit has Tree, Meta, Stats, Import and Consistency set; when, why and upon what is the caller's.
+	// Commit has Tree, Meta, Stats, NoXattrs, Import and Consistency set; when, why and upon what is the caller's.
 	Commit *snapshot.Commit
 	// Unsettled are the files that changed each time they were read, and the directories that changed each
 	// time they were listed, as slash paths relative to the directory. The snapshot holds the last reading.
@@ -105,7 +105,7 @@ func importDir(ctx context.Context, b snapshot.Blocks, dir string, o Options, h 
 	}
 	return &Result{
 		Commit: &snapshot.Commit{
-			Tree: tree, Meta: metaRoot, Stats: r.stats, Consistency: snapshot.Live,
+			Tree: tree, Meta: metaRoot, Stats: r.stats, NoXattrs: !r.xattrsSeen, Consistency: snapshot.Live,
 			Import: snapshot.ImportInfo{Profile: unixfs.Profile, Chunker: chunker.name},
 		},
 		Unsettled:  r.notes.sorted(unsettled),

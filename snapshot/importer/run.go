@@ -43,8 +43,9 @@ type run struct {
 	active int
 	err    error
 
-	statsMu sync.Mutex
-	stats   snapshot.Stats
+	statsMu    sync.Mutex
+	stats      snapshot.Stats
+	xattrsSeen bool
 }
 
 // worker is one of the goroutines of a run, with the memory it works in.

@@ -53,10 +53,12 @@ type Server struct {
 	view  *View
 	proto *fuse.ProtocolServer
 	log   *slog.Logger
-	work  sync.WaitGroup
+	work  sync.WaitGroup // workers
+	busy  sync.WaitGroup // requests that are being answered
 
 	mu            sync.Mutex
 	workers, idle int
+	stopped       bool
 }
 
 // Resume goes on with a mount of s, made with the same options. Requests that an earlier server took and did not
@@ -150,16 +152,32 @@ func (s *Server) start() {
 	s.work.Go(s.worker)
 }
 
-// taken and free keep a few workers waiting for requests while others wait for blocks.
-func (s *Server) taken() {
+// Stop answers what it has begun to answer, and nothing after that: who uses the mount waits until another
+// process has called Resume.
+func (s *Server) Stop() {
+	s.mu.Lock()
+	s.stopped = true
+	s.mu.Unlock()
+	s.busy.Wait()
+}
+
+// taken and free keep a few workers waiting for requests while others wait for blocks. A request that was taken
+// after Stop is for the next server, which has the kernel send it again.
+func (s *Server) taken() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stopped {
+		return false
+	}
 	if s.idle--; s.idle == 0 && s.workers < maxWorkers {
 		s.start()
 	}
+	s.busy.Add(1)
+	return true
 }
 
 func (s *Server) free() bool {
+	s.busy.Done()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.idle >= fewIdle {
@@ -180,7 +198,9 @@ func (s *Server) worker() {
 		n, err := syscall.Read(s.fd, w.in)
 		switch err {
 		case nil:
-			s.taken()
+			if !s.taken() {
+				return
+			}
 			w.handle(w.in[:n])
 			if !s.free() {
 				return

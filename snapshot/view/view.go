@@ -108,7 +108,9 @@ func (v *View) within() (context.Context, context.CancelFunc) {
 }
 
 // hasXattrs reports whether an entry of the snapshot may have extended attributes.
-func (v *View) hasXattrs() bool { return v.snap.HasSidecar() }
+func (v *View) hasXattrs() bool {
+	return v.snap.HasSidecar() && (v.snap.Commit == nil || !v.snap.Commit.NoXattrs)
+}
 
 // private reports whether only who mounted can use the mount.
 func (v *View) private() bool { return !v.o.AllowOther }

@@ -24,6 +24,7 @@ func RunKernel(t *testing.T, full bool, open func(t *testing.T) volume.Mounter) 
 		{"read-only, nothing can be changed", testReadOnly},
 		{"devices and set-user-ID of a foreign base have no effect", testForeign},
 		{"owners, attributes and devices", testAttributes},
+		{"a default ACL is for what is made later", testDefaultACL},
 		{"attributes that look like the kernel's own", testEscape},
 		{"a name in the path that means something to mount", testOddPath},
 		{"unlinked files can be used as long as they are open", testUnlinked},
@@ -123,6 +124,30 @@ func testAttributes(x *mount) {
 	}
 	if all["null"].Type != meta.CharDevice.String() || all["socket"].Type != meta.Socket.String() {
 		x.Errorf("%+v, %+v", all["null"], all["socket"])
+	}
+}
+
+// testDefaultACL is for bases whose directories say what becomes of new files: those of the base are not new.
+func testDefaultACL(x *mount) {
+	inherited := []meta.Xattr{{Name: "system.posix_acl_default", Value: []byte("\x02\x00\x00\x00" +
+		"\x01\x00\x07\x00\xff\xff\xff\xff" + "\x02\x00\x04\x00\xe8\x03\x00\x00" + "\x04\x00\x05\x00\xff\xff\xff\xff" +
+		"\x10\x00\x05\x00\xff\xff\xff\xff" + "\x20\x00\x05\x00\xff\xff\xff\xff")}}
+	own := func(a *meta.Attr) { a.Xattrs = inherited }
+	both := tt.File("both")
+	x.base = x.open(tt.Commit(x.T, x.b, tt.Dir(nodes{
+		"d": tt.Dir(nodes{"e": tt.Dir(nodes{"one": both}), "other": both}).With(own),
+	}).With(own), meta.Hardlink{Path: "d/other", Leader: "d/e/one"}))
+	x.must(unix.Setxattr(x.dir, inherited[0].Name, inherited[0].Value, 0))
+	x.mount(volume.MountOptions{})
+	x.same("what is visible", x.visible(), x.base.Commit)
+	x.same("a snapshot", x.snapshot(), x.base.Commit)
+	x.write("d/new", "new")
+	all := x.list(x.snapshot())
+	if got := all["d/new"].Xattrs; len(got) != 1 || got[0].Name != "system.posix_acl_access" {
+		x.Errorf("a new file has %q", got)
+	}
+	if got := all["d/e/one"].Xattrs; len(got) != 0 {
+		x.Errorf("a file of the base has %q", got)
 	}
 }
 

@@ -32,6 +32,9 @@ func prepareLayers(ctx context.Context, base *tree.Snapshot, layers string) erro
 	if err := os.Mkdir(fresh, 0o700); err != nil {
 		return err
 	}
+	if err := dropACL(fresh); err != nil {
+		return err
+	}
 	s := stubs{base: base, upper: fresh, dirs: map[string]tree.Entry{"": base.Root()}}
 	if err := s.make(ctx); err != nil {
 		return err
@@ -76,12 +79,13 @@ func (s *stubs) make(ctx context.Context) error {
 			return fmt.Errorf("names of %q: %w", leader, err)
 		}
 	}
+	// Last, for what is made in a directory changes its time, and takes over its default ACL.
 	for path, e := range s.dirs {
-		if err := s.dirTimes(path, e); err != nil {
+		if err := s.attributes(ctx, path, e); err != nil {
 			return err
 		}
 	}
-	return s.attributes(ctx, "", s.base.Root())
+	return nil
 }
 
 // group makes all names of one file. Those that are not of one file in the tree are left alone.
@@ -154,7 +158,7 @@ func (s *stubs) node(path string, e tree.Entry) error {
 	return unix.Mknod(at, kind|0o600, int(unix.Mkdev(e.Major, e.Minor)))
 }
 
-// parents makes the directories above a path as the base has them.
+// parents makes the directories above a path that the base has.
 func (s *stubs) parents(ctx context.Context, path string) error {
 	for i := range len(path) {
 		if path[i] != '/' {
@@ -169,9 +173,6 @@ func (s *stubs) parents(ctx context.Context, path string) error {
 			return err
 		}
 		if err := os.Mkdir(s.at(dir), 0o700); err != nil {
-			return err
-		}
-		if err := s.attributes(ctx, dir, e); err != nil {
 			return err
 		}
 		s.dirs[dir] = e
@@ -202,10 +203,16 @@ func (s *stubs) attributes(ctx context.Context, path string, e tree.Entry) error
 			return fmt.Errorf("%q: attribute %s: %w", path, x.Name, err)
 		}
 	}
-	return s.dirTimes(path, e)
+	t := unix.Timespec{Sec: e.Sec, Nsec: int64(e.Nsec)}
+	return unix.UtimesNanoAt(unix.AT_FDCWD, at, []unix.Timespec{t, t}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-func (s *stubs) dirTimes(path string, e tree.Entry) error {
-	t := unix.Timespec{Sec: e.Sec, Nsec: int64(e.Nsec)}
-	return unix.UtimesNanoAt(unix.AT_FDCWD, s.at(path), []unix.Timespec{t, t}, unix.AT_SYMLINK_NOFOLLOW)
+// dropACL takes away what a new directory got from the one it is in.
+func dropACL(dir string) error {
+	for _, name := range []string{"system.posix_acl_default", "system.posix_acl_access"} {
+		if err := unix.Removexattr(dir, name); err != nil && err != unix.ENODATA && err != unix.EOPNOTSUPP {
+			return fmt.Errorf("remove %s of %s: %w", name, dir, err)
+		}
+	}
+	return nil
 }

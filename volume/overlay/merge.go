@@ -204,8 +204,10 @@ func (m *merger) upperDir(ctx context.Context, p *place, u tree.Entry, st *tree.
 // be.
 func redirected(p *place, redirect string) (string, error) {
 	if abs, ok := strings.CutPrefix(redirect, "/"); ok {
-		if !fs.ValidPath(abs) || abs == "." {
-			return "", fmt.Errorf("redirect to %q: %w", redirect, ErrMismatch)
+		for name := range strings.SplitSeq(abs, "/") {
+			if meta.CheckName(name) != nil {
+				return "", fmt.Errorf("redirect to %q: %w", redirect, ErrMismatch)
+			}
 		}
 		return abs, nil
 	}

@@ -217,6 +217,16 @@ func edit(c, with children) children {
 	return c
 }
 
+func TestMergeFollowsARedirectThroughAnyName(t *testing.T) {
+	b := tt.NewMemory()
+	dir := tt.Dir(children{"f": tt.File("f")})
+	layers := tt.Commit(t, b, tt.Dir(children{"work": tt.Dir(nil), "upper": tt.Dir(children{
+		"\xff": tt.Dir(children{"d": whiteout}), "n": tt.Dir(nil).With(xattrs("trusted.overlay.redirect", "/\xff/d")),
+	})}))
+	merged(t, b, tt.Commit(t, b, tt.Dir(children{"\xff": tt.Dir(children{"d": dir})})), layers,
+		tt.Commit(t, b, tt.Dir(children{"\xff": tt.Dir(nil), "n": dir})))
+}
+
 func TestMergeRefusesAnUpperOfAnotherBase(t *testing.T) {
 	for name, upper := range map[string]children{
 		"a directory that the base lacks": {"n": tt.Dir(nil).With(xattrs("trusted.overlay.redirect", "/gone"))},

@@ -142,7 +142,7 @@ func (v *View) leader(ctx context.Context, l *listing, i int, first string) (uin
 // shown returns the entry that is shown at a place, under the number it is shown with.
 func (v *View) shown(ctx context.Context, p place) (n node, nlink uint32, err error) {
 	if p.l == nil {
-		return v.root, 1, nil
+		return v.root, v.fewestLinks(), nil
 	}
 	ls, err := v.linksIn(ctx, p.l)
 	if err != nil {
@@ -150,7 +150,7 @@ func (v *View) shown(ctx context.Context, p place) (n node, nlink uint32, err er
 	}
 	lk, linked := ls[p.i]
 	if n, err = v.resolved(ctx, p.l, p.i); err != nil || !linked {
-		return n, 1, err
+		return n, v.fewestLinks(), err
 	}
 	if lk.id != n.id {
 		first, err := v.locate(ctx, lk.id)
@@ -161,5 +161,15 @@ func (v *View) shown(ctx context.Context, p place) (n node, nlink uint32, err er
 			return n, 0, err
 		}
 	}
-	return n, lk.nlink, nil
+	return n, max(lk.nlink, v.fewestLinks()), nil
+}
+
+// fewestLinks is how many names a file is said to have that has one. overlayfs would know a lower file of one name
+// by another inode after it was copied up and linked: permissions changed by one name were not enforced by the
+// other, and the two could not be exchanged.
+func (v *View) fewestLinks() uint32 {
+	if v.o.Lower {
+		return 2
+	}
+	return 1
 }

@@ -92,7 +92,9 @@ func newServer(ctx context.Context, s *tree.Snapshot, c Connection, o Options) (
 	opts := &fuse.MountOptions{
 		Name: fsName, FsName: fsName, MaxWrite: maxRead, MaxReadAhead: maxRead, MaxBackground: maxWorkers / 2,
 		DisableXAttrs: !v.hasXattrs(), EnableAcl: v.hasXattrs() && !v.private(), EnableSymlinkCaching: true,
-		ExplicitDataCacheControl: true, ExtraCapabilities: fuse.CAP_NO_OPENDIR_SUPPORT,
+		ExplicitDataCacheControl: true,
+		// What the kernel makes of a handle of a FUSE file does not last, and overlayfs would use it.
+		ExtraCapabilities:    fuse.CAP_NO_OPENDIR_SUPPORT | fuse.CAP_NO_EXPORT_SUPPORT,
 		DisabledCapabilities: fuse.CAP_PASSTHROUGH,
 		Logger:               log.New(logWriter{v.log}, "", 0),
 	}

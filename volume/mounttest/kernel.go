@@ -25,6 +25,7 @@ func RunKernel(t *testing.T, full bool, open func(t *testing.T) volume.Mounter) 
 		{"devices and set-user-ID of a foreign base have no effect", testForeign},
 		{"owners, attributes and devices", testAttributes},
 		{"a default ACL is for what is made later", testDefaultACL},
+		{"a file of the base that gets a second name is one file", testLinkedLate},
 		{"attributes that look like the kernel's own", testEscape},
 		{"a name in the path that means something to mount", testOddPath},
 		{"unlinked files can be used as long as they are open", testUnlinked},
@@ -149,6 +150,29 @@ func testDefaultACL(x *mount) {
 	if got := all["d/e/one"].Xattrs; len(got) != 0 {
 		x.Errorf("a file of the base has %q", got)
 	}
+}
+
+func testLinkedLate(x *mount) {
+	x.mount(volume.MountOptions{})
+	open, err := os.OpenFile(x.at("a"), os.O_RDWR, 0) // copied up by this name, and remembered by the kernel
+	x.must(err)
+	defer open.Close()
+	x.must(os.Link(x.at("a"), x.at("dir/a")))
+	a, err := os.Stat(x.at("a"))
+	x.must(err)
+	b, err := os.Stat(x.at("dir/a"))
+	x.must(err)
+	if !os.SameFile(a, b) {
+		x.Error("the two names are of two files")
+	}
+	x.must(os.Chmod(x.at("dir/a"), 0o600))
+	if a, err = os.Stat(x.at("a")); err != nil || a.Mode().Perm() != 0o600 {
+		x.Errorf("changed by one name, by the other it is %v, %v", a.Mode(), err)
+	}
+	x.must(unix.Renameat2(unix.AT_FDCWD, x.at("a"), unix.AT_FDCWD, x.at("dir/a"), unix.RENAME_EXCHANGE))
+	x.must(open.Close())
+	x.same("a snapshot", x.snapshot(), x.visible())
+	x.unmount()
 }
 
 func testEscape(x *mount) {

@@ -45,7 +45,7 @@ func (m *Manager) commitDue(ctx context.Context, next map[string]time.Time) {
 		if !known {
 			continue
 		}
-		if _, err := m.Do(ctx, &Commit{Name: r.Name}); err != nil && ctx.Err() == nil {
+		if _, err := m.Do(ctx, &Commit{Name: r.Name, pauseIfCan: !o.NoPause}); err != nil && ctx.Err() == nil {
 			m.log.Error("automatic commit", logVolume, r.Name, logError, err)
 		}
 	}

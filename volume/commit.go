@@ -41,7 +41,10 @@ type Commit struct {
 	Name    string            `json:"name"`
 	Message string            `json:"message,omitempty"`
 	Labels  map[string]string `json:"labels,omitempty"`
-	Hooks   Hooks             `json:"hooks,omitzero"` // instead of those of the volume's options
+	Hooks   Hooks             `json:"hooks,omitzero"`  // instead of those of the volume's options
+	Pause   bool              `json:"pause,omitempty"` // stop those who write; an error if there are some that cannot be
+
+	pauseIfCan bool // the same, and no error
 }
 
 func (op *Commit) run(ctx context.Context, m *Manager) (Result, error) {
@@ -76,18 +79,19 @@ func (m *Manager) commit(ctx context.Context, r *record, op Commit, how snapshot
 		return Result{}, err
 	}
 	defer s.Close()
-	c, unsettled, how, err := m.hookedSnapshot(ctx, s, r, op.Hooks, how)
+	got, err := m.hookedRead(ctx, s, r, op, how)
 	if err != nil {
 		return Result{}, err
 	}
+	c := got.commit
 	same, err := m.isHead(ctx, s, r, c)
 	if err != nil {
 		return Result{}, err
 	}
 	if same {
-		return Result{Commit: r.Head, Unsettled: unsettled}, m.rememberBoot(r)
+		return Result{Commit: r.Head, Unsettled: got.unsettled}, m.rememberBoot(r)
 	}
-	c.Message, c.Labels, c.Consistency = op.Message, op.Labels, how
+	c.Message, c.Labels, c.Consistency = op.Message, op.Labels, got.how
 	next, err := m.extend(ctx, s, r, c, r.Head.Cid)
 	if err != nil {
 		return Result{}, err
@@ -104,30 +108,29 @@ func (m *Manager) commit(ctx context.Context, r *record, op Commit, how snapshot
 		// The commit stands; what is kept too long goes with the next one.
 		m.log.Warn("cannot let go of earlier commits", logVolume, r.Name, logError, err)
 	}
-	return Result{Commit: r.Head, Created: true, Unsettled: unsettled}, nil
+	return Result{Commit: r.Head, Created: true, Consistency: got.how, Unsettled: got.unsettled}, nil
 }
 
-// hookedSnapshot is snapshot between the hooks. They are for who writes: nothing is asked of nobody.
-func (m *Manager) hookedSnapshot(ctx context.Context, s Session, r *record, h Hooks, how snapshot.Consistency) (
-	c *snapshot.Commit, unsettled []string, _ snapshot.Consistency, err error) {
+// hookedRead is read between the hooks. They are for who writes: nothing is asked of nobody. Whoever was told before
+// need not be stopped.
+func (m *Manager) hookedRead(ctx context.Context, s Session, r *record, op Commit, how snapshot.Consistency) (got reading, err error) {
 	opts, err := ParseOptions(r.Options)
 	if err != nil {
-		return nil, nil, how, err
+		return got, err
 	}
-	h = h.or(opts.Hooks)
+	h := op.Hooks.or(opts.Hooks)
 	if how == snapshot.Clean || !h.any() {
-		c, unsettled, err = m.snapshot(ctx, s, r)
-		return c, unsettled, how, err
+		return m.read(ctx, s, r, op, how)
 	}
-	env := []string{"VOLARY_VOLUME=" + r.Name, "VOLARY_MOUNTPOINT=" + m.o.Mounter.Path(m.overlayDir(r.Overlay.ID))}
-	err = h.around(ctx, env, func() error {
-		c, unsettled, err = m.snapshot(ctx, s, r)
-		return err
-	})
 	if h.Before != "" {
 		how = snapshot.Hook
 	}
-	return c, unsettled, how, err
+	env := []string{"VOLARY_VOLUME=" + r.Name, "VOLARY_MOUNTPOINT=" + m.o.Mounter.Path(m.overlayDir(r.Overlay.ID))}
+	err = h.around(ctx, env, func() error {
+		got, err = m.read(ctx, s, r, op, how)
+		return err
+	})
+	return got, err
 }
 
 // snapshot stores what the overlay shows.

@@ -25,6 +25,7 @@ type host struct {
 	store   *store.Store
 	pins    *local.Set
 	mounter volume.Mounter
+	pauser  volume.Pauser
 	now     time.Time
 	step    func(label string) error
 	boot    string
@@ -59,7 +60,7 @@ func (h *host) open() {
 			s, err := h.store.Session(ctx)
 			return session{s}, err
 		},
-		Blocks: h.store, Pins: h.pins, Own: h.pins, Mounter: h.mounter, Author: "test", Boot: h.boot,
+		Blocks: h.store, Pins: h.pins, Own: h.pins, Mounter: h.mounter, Pauser: h.pauser, Author: "test", Boot: h.boot,
 		Now: func() time.Time { h.now = h.now.Add(time.Second); return h.now },
 		Step: func(label string) error {
 			if h.step == nil {

@@ -3,6 +3,8 @@ package volume
 import (
 	"context"
 	"fmt"
+
+	"github.com/volary/volary/snapshot"
 )
 
 // Operation is a change of a volume: [Create], [Mount], [Unmount], [Commit], [Preview], [Retain], [Rollback], [Clone],
@@ -13,13 +15,14 @@ type Operation interface {
 
 // Result is what an operation did.
 type Result struct {
-	Volume    *Info      `json:"volume,omitempty"`
-	Commit    CID        `json:"commit,omitzero"`     // the head
-	Created   bool       `json:"created,omitempty"`   // a commit was made
-	Path      string     `json:"path,omitempty"`      // where the volume is mounted
-	Unsettled []string   `json:"unsettled,omitempty"` // paths that changed each time they were read
-	Removed   []string   `json:"removed,omitempty"`   // names of volumes
-	Retained  []Retained `json:"retained,omitempty"`
+	Volume      *Info                `json:"volume,omitempty"`
+	Commit      CID                  `json:"commit,omitzero"`       // the head
+	Created     bool                 `json:"created,omitempty"`     // a commit was made
+	Consistency snapshot.Consistency `json:"consistency,omitempty"` // of that commit
+	Path        string               `json:"path,omitempty"`        // where the volume is mounted
+	Unsettled   []string             `json:"unsettled,omitempty"`   // paths that changed each time they were read
+	Removed     []string             `json:"removed,omitempty"`     // names of volumes
+	Retained    []Retained           `json:"retained,omitempty"`
 }
 
 // Do runs an operation.

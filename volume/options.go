@@ -42,6 +42,7 @@ type VolumeOptions struct {
 	Lower    string // LowerLazy or LowerFull
 	Overlay  string // OverlayDisk or OverlayTmpfs
 	Hooks    Hooks  // around every commit
+	NoPause  bool   // commits on an interval do not stop those who write
 	Trash    time.Duration
 	UID, GID uint32 // of a fresh volume's root
 	Mode     uint16
@@ -61,6 +62,7 @@ func optionKeys() map[string]string {
 		"gid":          "group of an empty volume's root",
 		"keep":         "which snapshots stay, such as last:5,hourly:24,daily:7,weekly:4,monthly:12; all if not given",
 		"mode":         "permissions of an empty volume's root, in octal",
+		"pause":        "true (the default) or false: commits on an interval stop those who write, while they read what changed",
 		"readonly":     "true or false: nothing can be changed",
 		"trash":        "how long the volume can be taken back once removed, such as 168h",
 		"uid":          "owner of an empty volume's root",
@@ -133,6 +135,10 @@ func (o *VolumeOptions) set(key, value string) error {
 		o.Exclude = strings.Split(value, ",")
 	case "keep":
 		o.Keep, err = ParseKeep(value)
+	case "pause":
+		var pause bool
+		pause, err = strconv.ParseBool(value)
+		o.NoPause = !pause
 	case "readonly":
 		o.ReadOnly, err = strconv.ParseBool(value)
 	case "trash":

@@ -45,6 +45,8 @@ var (
 	ErrUncommitted = errors.New("volume has uncommitted changes")
 	// ErrNewer says that a newer version of the program wrote the state.
 	ErrNewer = errors.New("volumes were written by a newer version")
+	// ErrCannotPause says that there are processes that cannot be stopped while files are read.
+	ErrCannotPause = errors.New("cannot pause those who use the volume")
 	// ErrCannotMount says that this process has nothing to mount with.
 	ErrCannotMount = errors.New("mounting needs the daemon")
 )
@@ -93,6 +95,7 @@ type Options struct {
 	Pins    pinset.Set
 	Own     Origins
 	Mounter Mounter                  // nil: nothing is mounted
+	Pauser  Pauser                   // nil: nobody is paused
 	Author  string                   // peer ID of the host
 	Chunker string                   // of volumes that do not say; the importer's if empty
 	Logger  *slog.Logger             // nil discards

@@ -124,7 +124,7 @@ func exitCode(err error) int {
 		return exitInterrupted
 	case errors.As(err, &incomplete):
 		return exitIncomplete
-	case is(store.ErrLocked, store.ErrBusy, restorer.ErrBusy, api.ErrLive, volume.ErrMounted, volume.ErrInUse):
+	case is(store.ErrLocked, store.ErrBusy, restorer.ErrBusy, api.ErrLive, volume.ErrMounted, volume.ErrInUse, volume.ErrCannotPause):
 		return exitBusy
 	case is(store.ErrNewer, local.ErrNewer, api.ErrVersion, volume.ErrNewer):
 		return exitNewer

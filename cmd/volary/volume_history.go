@@ -7,19 +7,26 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/tree"
 	"github.com/volary/volary/volume"
 )
 
 func volumeCommitCommand() *cli.Command {
 	return command(cli.Command{
-		Name:        "commit",
-		Usage:       "make a snapshot of a volume as it is now, and print its CID",
-		ArgsUsage:   "NAME",
-		Description: "The cost is that of what changed. If nothing did, no snapshot is made and the last one is printed.",
+		Name:      "commit",
+		Usage:     "make a snapshot of a volume as it is now, and print its CID",
+		ArgsUsage: "NAME",
+		Description: "The cost is that of what changed. If nothing did, no snapshot is made and the last one is printed.\n\n" +
+			"While programs write, files may be from different moments. --pause freezes the cgroups (version 2) of all processes\n" +
+			"that have the volume mounted or its files open, for as long as it takes to read what they have just changed, and\n" +
+			"stops nobody if one of them cannot be frozen, such as a process in the root cgroup. It is for containers and\n" +
+			"services: a program outside of them that opens a file only now and then may not be seen. Where --exec-before is\n" +
+			"given, or an option of the volume, that command is relied on instead.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "`TEXT` to find it by"},
 			&cli.StringSliceFlag{Name: "label", Usage: "`KEY=VALUE`; may be repeated"},
+			&cli.BoolFlag{Name: "pause", Usage: "stop those who write while files are read"},
 			&cli.StringFlag{Name: "exec-before", Usage: "have the daemon run the shell command `CMD` before files are read; only root may"},
 			&cli.StringFlag{Name: "exec-after", Usage: "and `CMD` after that"},
 			&cli.DurationFlag{Name: "exec-timeout", Usage: "each may take `DURATION`", Value: volume.DefaultHookTimeout},
@@ -30,9 +37,14 @@ func volumeCommitCommand() *cli.Command {
 				return err
 			}
 			return doVolume(c, &volume.Commit{
-				Name: c.Args().First(), Message: c.String("message"), Labels: labels,
+				Name: c.Args().First(), Message: c.String("message"), Labels: labels, Pause: c.Bool("pause"),
 				Hooks: volume.Hooks{Before: c.String("exec-before"), After: c.String("exec-after"), Timeout: c.Duration("exec-timeout")},
-			}, printHead)
+			}, func(w io.Writer, res volume.Result) {
+				if c.Bool("pause") && res.Consistency == snapshot.Live {
+					fmt.Fprintln(c.App.ErrWriter, "not everybody stood still while files were read; the daemon's log says why")
+				}
+				printHead(w, res)
+			})
 		},
 	}, 1, 1)
 }

@@ -60,6 +60,7 @@ func kinds() []ErrorKind {
 		{"mount_in_use", volume.ErrInUse, http.StatusConflict},
 		{"volume_invalid", volume.ErrInvalid, http.StatusBadRequest},
 		{"cannot_mount", volume.ErrCannotMount, http.StatusConflict},
+		{"cannot_pause", volume.ErrCannotPause, http.StatusConflict},
 		{"volumes_newer", volume.ErrNewer, http.StatusConflict},
 		{"not_found", snapshot.ErrNotFound, http.StatusNotFound},
 		{"not_pinned", pinset.ErrNotPinned, http.StatusNotFound},

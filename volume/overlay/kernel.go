@@ -1,7 +1,6 @@
 package overlay
 
 import (
-	"bufio"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -9,11 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/volume"
+	"github.com/volary/volary/volume/procs"
 )
 
 // mountOverlay mounts the layers of a directory. The layers are given by descriptors: their paths may have
@@ -115,46 +114,15 @@ func Holders(mount string) []string {
 	if unix.Stat(mount, &st) != nil {
 		return nil
 	}
-	var found []string
-	procs, _ := filepath.Glob("/proc/[0-9]*")
-	for _, p := range procs {
-		if !holds(p, st.Dev) {
-			continue
-		}
-		name, _ := os.ReadFile(filepath.Join(p, "comm"))
-		found = append(found, fmt.Sprintf("%s (%s)", strings.TrimSpace(string(name)), filepath.Base(p)))
-	}
+	// Whoever may not be looked at is one more that cannot be named.
+	found, _ := procs.Holding(st.Dev)
 	if len(found) == 0 {
-		found = append(found, "a mount on it in another namespace, or below it")
+		return []string{"a mount on it in another namespace, or below it"}
 	}
-	slices.Sort(found)
-	return found
-}
-
-// holds reports whether a process has something of a device open, mapped or as a directory of its own.
-func holds(proc string, dev uint64) bool {
-	on := func(path string) bool {
-		var st unix.Stat_t
-		return unix.Stat(path, &st) == nil && st.Dev == dev
+	names := make([]string, len(found))
+	for i, p := range found {
+		names[i] = p.String()
 	}
-	if on(proc+"/cwd") || on(proc+"/root") {
-		return true
-	}
-	fds, _ := filepath.Glob(proc + "/fd/*")
-	return slices.ContainsFunc(fds, on) || mapped(proc+"/maps", dev)
-}
-
-func mapped(maps string, dev uint64) bool {
-	f, err := os.Open(maps)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	want := fmt.Sprintf("%02x:%02x", unix.Major(dev), unix.Minor(dev))
-	for s := bufio.NewScanner(f); s.Scan(); {
-		if fields := strings.Fields(s.Text()); len(fields) > 4 && fields[3] == want {
-			return true
-		}
-	}
-	return false
+	slices.Sort(names)
+	return names
 }

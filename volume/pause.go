@@ -1,0 +1,75 @@
+package volume
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/volary/volary/snapshot"
+)
+
+// Pauser stops the processes that can write to a mount, so that all files read meanwhile are of one instant. It is
+// safe for concurrent use.
+//
+// Pause returns once every process stands still that sees the mount in a namespace of its own, or has files of the
+// file system mounted there open. If one cannot be stopped, the error wraps ErrCannotPause, names it and says why, and
+// nobody is left stopped. resume, to be called once and in any case, lets them go on; its error says why somebody may
+// have written before.
+type Pauser interface {
+	Pause(ctx context.Context, mount string) (resume func() error, err error)
+}
+
+// reading is what was read of an overlay.
+type reading struct {
+	commit    *snapshot.Commit
+	unsettled []string // paths that changed each time they were read
+	how       snapshot.Consistency
+}
+
+// read stores what the overlay shows, with those who write stopped if op asks for it.
+func (m *Manager) read(ctx context.Context, s Session, r *record, op Commit, how snapshot.Consistency) (reading, error) {
+	c, unsettled, err := m.snapshot(ctx, s, r)
+	got := reading{c, unsettled, how}
+	if err != nil || how != snapshot.Live || !op.Pause && !op.pauseIfCan {
+		return got, err
+	}
+	// Nothing was changed, so nobody need be stopped.
+	if same, err := m.isHead(ctx, s, r, c); err != nil || same {
+		return got, err
+	}
+	resume, err := m.pause(ctx, r)
+	switch {
+	case err == nil:
+		return m.readPaused(ctx, s, r, resume)
+	case op.Pause:
+		return got, err
+	}
+	m.log.Debug("commit without a pause", logVolume, r.Name, logError, err)
+	return got, nil
+}
+
+func (m *Manager) pause(ctx context.Context, r *record) (resume func() error, err error) {
+	if m.o.Pauser == nil {
+		return nil, fmt.Errorf("%w: this daemon cannot stop processes", ErrCannotPause)
+	}
+	return m.o.Pauser.Pause(ctx, m.o.Mounter.Path(m.overlayDir(r.Overlay.ID)))
+}
+
+// readPaused reads again what was read just before: those who write stand still only while the files are read that
+// changed since.
+func (m *Manager) readPaused(ctx context.Context, s Session, r *record, resume func() error) (reading, error) {
+	again := *r
+	again.Overlay = m.thisBoot(r.Overlay)
+	var broken error
+	c, unsettled, err := func() (*snapshot.Commit, []string, error) {
+		defer func() { broken = resume() }()
+		return m.snapshot(ctx, s, &again)
+	}()
+	if broken == nil && len(unsettled) > 0 {
+		broken = fmt.Errorf("somebody changed %q", unsettled[0])
+	}
+	if err == nil && broken != nil {
+		m.log.Warn("not everybody stood still while files were read", logVolume, r.Name, logError, broken)
+		return reading{c, unsettled, snapshot.Live}, nil
+	}
+	return reading{c, unsettled, snapshot.Paused}, err
+}

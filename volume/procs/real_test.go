@@ -1,0 +1,108 @@
+//go:build real
+
+package procs_test
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/volary/volary/volume/procs"
+)
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// device mounts a file system of its own, and returns where and its number.
+func device(t testing.TB) (dir string, dev uint64) {
+	t.Helper()
+	dir = t.TempDir()
+	must(t, unix.Mount("volary-test", dir, "tmpfs", 0, ""))
+	t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
+	var st unix.Stat_t
+	must(t, unix.Stat(dir, &st))
+	return dir, st.Dev
+}
+
+// start runs a script until it says that it is ready. It ends when its input does.
+func start(t *testing.T, script string, wrap ...string) (pid int) {
+	t.Helper()
+	args := append(wrap, "sh", "-c", script+"; echo ready; exec cat")
+	cmd := exec.Command(args[0], args[1:]...)
+	in, err := cmd.StdinPipe()
+	must(t, err)
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	cmd.Stderr = os.Stderr
+	must(t, cmd.Start())
+	t.Cleanup(func() {
+		in.Close()
+		must(t, cmd.Wait())
+	})
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "ready\n" {
+		t.Fatalf("%q said %q, %v", script, line, err)
+	}
+	return cmd.Process.Pid
+}
+
+func has(ps []procs.Process, pid int) bool {
+	return slices.ContainsFunc(ps, func(p procs.Process) bool { return p.PID == pid && p.Name == "cat" })
+}
+
+func TestRealWhoUsesAMountIsFound(t *testing.T) {
+	dir, dev := device(t)
+	must(t, os.WriteFile(dir+"/f", nil, 0o644))
+	other := t.TempDir()
+	private := []string{"unshare", "-m"}
+	for _, c := range []struct {
+		name, script string
+		wrap         []string
+		holds, uses  bool
+	}{
+		{"works in it", "cd " + dir, nil, true, true},
+		{"has a file open", "exec 7<" + dir + "/f", nil, true, true},
+		{"has a deleted file open", "exec 7>" + dir + "/g; rm " + dir + "/g", nil, true, true},
+		{"could open something", "true", nil, false, false},
+		{"has it by propagation", "true", private, false, false},
+		{"has it by propagation and works in it", "cd " + dir, private, true, true},
+		{"has it at another place", "mount --bind " + dir + " " + other, private, false, true},
+		{"does not have it", "umount " + dir, private, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			pid := start(t, c.script, c.wrap...)
+			holding, err := procs.Holding(dev)
+			must(t, err)
+			using, err := procs.Using(dev)
+			must(t, err)
+			if has(holding, pid) != c.holds || has(using, pid) != c.uses {
+				t.Errorf("holding: %v, using: %v", holding, using)
+			}
+		})
+	}
+}
+
+func TestRealWhoRunsAProgramOfAMountIsFound(t *testing.T) {
+	dir, dev := device(t)
+	pid := start(t, "cp $(command -v cat) "+dir+"; echo ready; exec "+dir+"/cat")
+	ps, err := procs.Holding(dev)
+	must(t, err)
+	if !has(ps, pid) {
+		t.Errorf("%d is not among %v", pid, ps)
+	}
+}
+
+func BenchmarkRealUsing(b *testing.B) {
+	_, dev := device(b)
+	for b.Loop() {
+		_, err := procs.Using(dev)
+		must(b, err)
+	}
+}

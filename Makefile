@@ -48,7 +48,7 @@ lint: ## gofmt, go vet and staticcheck, all build tags
 fuzz: ## every fuzz target for FUZZTIME (30s) each; corpora kept in testdata/fuzz
 	GO=$(GO) hack/fuzz.sh $(FUZZTIME)
 
-bench: build ## compare with ipfs, restic and kopia into bench/RESULTS.md (about 20 minutes)
+bench: build ## compare with ipfs, restic and kopia into bench/RESULTS.md (about 30 minutes; volumes want root)
 	@hack/tools.sh ipfs restic kopia
 	$(GO) run ./bench -out bench/RESULTS.md $(BENCHFLAGS)
 

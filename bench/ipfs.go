@@ -1,27 +1,21 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync"
-	"syscall"
-	"time"
 )
 
 type ipfs struct {
 	meter  *meter
 	bin    string
 	env    []string
-	daemon *ipfsDaemon // nil if commands open the repository themselves
+	daemon *server // nil if commands open the repository themselves
 }
 
 // openIPFS makes a repository of the profile whose trees volary's are equal to, for a node that talks to nobody.
@@ -131,84 +125,27 @@ func (i *ipfs) Close() error {
 	return i.daemon.stop()
 }
 
-// ipfsDaemon is a running Kubo daemon. Its owner stops it.
-type ipfsDaemon struct {
-	cmd    *exec.Cmd
-	copied sync.WaitGroup
-}
-
 // startIPFS opens a repository and serves it by a daemon.
 func startIPFS(ctx context.Context, m *meter, bin, dir string) (repository, error) {
 	i, err := initIPFS(ctx, m, bin, dir)
 	if err != nil {
 		return nil, err
 	}
-	cmd := command(ctx, i.env, bin, "daemon")
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	log, err := os.Create(filepath.Join(dir, "daemon.log"))
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
-	cmd.Stderr = log
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	i.daemon = &ipfsDaemon{cmd: cmd}
-	lines := bufio.NewReader(stdout)
-	for {
-		line, err := lines.ReadString('\n')
-		if err != nil {
-			text, _ := os.ReadFile(log.Name())
-			return nil, errors.Join(fmt.Errorf("ipfs daemon ended before it was ready: %w\n%s", err, tail(string(text))), i.daemon.stop())
-		}
-		if strings.Contains(line, "Daemon is ready") {
-			break
-		}
-	}
-	i.daemon.copied.Go(func() { _, _ = io.Copy(io.Discard, lines) })
-	return i, nil
+	i.daemon, err = startServer(command(ctx, i.env, bin, "daemon"), "Daemon is ready")
+	return i, err
 }
 
-// stop ends the daemon and waits for it.
-func (d *ipfsDaemon) stop() error {
-	err := d.cmd.Process.Signal(os.Interrupt)
-	if errors.Is(err, os.ErrProcessDone) {
-		err = nil
-	}
-	kill := time.AfterFunc(20*time.Second, func() { _ = d.cmd.Process.Kill() })
-	defer kill.Stop()
-	d.copied.Wait()
-	waitErr := d.cmd.Wait()
-	if exit, ok := errors.AsType[*exec.ExitError](waitErr); ok && exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-		waitErr = nil // how it ends after an interrupt says nothing
-	}
-	return errors.Join(err, waitErr)
-}
-
-// cpuTime is the CPU a process used since its start.
-func cpuTime(pid int) (time.Duration, error) {
-	path := fmt.Sprintf("/proc/%d/stat", pid)
-	stat, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	// proc_pid_stat(5): utime and stime are fields 14 and 15, in ticks of 10 ms; the name, field 2, is in brackets.
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("read %s: %q is too short", path, stat)
-	}
-	var sum time.Duration
-	for _, f := range fields[11:13] {
-		ticks, err := strconv.ParseInt(f, 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("read %s: %w", path, err)
+// Mount has the daemon serve all it has at a directory.
+func (i *ipfs) Mount(ctx context.Context, id, _, dir string) (mounted, error) {
+	var args []string
+	for _, flag := range []string{"--ipfs-path", "--ipns-path", "--mfs-path"} {
+		at := filepath.Join(dir, flag)
+		if err := os.MkdirAll(at, 0o755); err != nil {
+			return mounted{}, err
 		}
-		sum += time.Duration(ticks) * 10 * time.Millisecond
+		args = append(args, flag+"="+at)
 	}
-	return sum, nil
+	_, err := quietly(command(ctx, i.env, i.bin, append([]string{"mount"}, args...)...))
+	end := func() error { return detachBelow(dir) }
+	return mounted{dir: filepath.Join(dir, "--ipfs-path", id), end: end}, err
 }

@@ -59,3 +59,9 @@ func (k *kopia) File(ctx context.Context, id, _, path, dst string) (usage, error
 }
 
 func (k *kopia) Close() error { return nil }
+
+// Mount serves the snapshot from a process of its own.
+func (k *kopia) Mount(ctx context.Context, id, _, dir string) (mounted, error) {
+	s, err := startServer(k.command(ctx, "mount", id, dir), "Mounted '")
+	return serve(s, err, dir, dir)
+}

@@ -3,7 +3,8 @@
 //	go run ./bench [-run REGEXP] [-rounds 3] [-out bench/RESULTS.md] [-dir DIR] [-quick]
 //
 // Start with plan.run, which is the order of things: in each round, on each input, each contender gets a fresh
-// repository and does the same steps. What is measured, and what for fairness is not, is at [meter.Run].
+// repository and does the same steps. The second part, volumePlan.run, compares mounted volumes with a directory of
+// the local disk and with what peers mount; it wants root. What is measured, and what for fairness is not, is at [meter.Run].
 // It guarantees that a contender whose restore is wrong has no figures, and that nothing it made stays behind.
 package main
 
@@ -34,7 +35,7 @@ func main() {
 
 func run(ctx context.Context) (err error) {
 	var (
-		only   = flag.String("run", ".", "regular `expression` over INPUT/CONTENDER, such as a/volary")
+		only   = flag.String("run", ".", "regular `expression` over INPUT/CONTENDER, such as a/volary, and v/GROUP/CONTENDER of volumes, such as v/read/ext4")
 		rounds = flag.Int("rounds", 3, "how often everything is measured; medians are reported")
 		out    = flag.String("out", "", "`file` for the report; standard output if empty")
 		dir    = flag.String("dir", filepath.Join(".cache", "bench"), "`directory` to work in; wants 20 GB of the disk to be measured")
@@ -48,9 +49,9 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("-run: %w", err)
 	}
-	sizes := fullSizes
+	sizes, volumes := fullSizes, fullVolumes
 	if *quick {
-		sizes, *rounds = quickSizes, 1
+		sizes, volumes, *rounds = quickSizes, quickVolumes, 1
 	}
 	if *rounds < 1 {
 		return errors.New("-rounds: at least one")
@@ -85,12 +86,17 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	v := volumePlan{work: work, meter: m, tools: t, sizes: volumes, rounds: *rounds, match: match}
+	volumeRes, failed := v.run(ctx)
+	if ctx.Err() != nil {
+		return errors.Join(failed, ctx.Err())
+	}
 	facts, err := machineFacts(ctx, work, t, m.floor)
 	if err != nil {
 		return err
 	}
-	rep := report{facts: facts, results: res, took: time.Since(start), rounds: *rounds, quick: *quick}
-	return writeReport(*out, rep)
+	rep := report{facts: facts, results: res, volumes: volumeRes, took: time.Since(start), rounds: *rounds, quick: *quick}
+	return errors.Join(failed, writeReport(*out, rep))
 }
 
 // checkSpace refuses to begin what the disk cannot hold.

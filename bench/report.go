@@ -13,6 +13,7 @@ import (
 type report struct {
 	facts   []fact
 	results results
+	volumes *volumeResults // nil if nothing of that part was asked for
 	took    time.Duration
 	rounds  int
 	quick   bool
@@ -29,6 +30,18 @@ func (r report) write(w io.Writer) error {
 		fmt.Fprintf(&b, "- %s: %s\n", f.name, f.value)
 	}
 	fmt.Fprintf(&b, "- medians of %d rounds, contenders in turns; the run took %s\n", r.rounds, r.took.Round(time.Second))
+	if len(r.results.inputs) > 0 {
+		r.writeSnapshots(&b)
+	}
+	if r.volumes != nil {
+		r.volumes.write(&b)
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// writeSnapshots writes the first part.
+func (r report) writeSnapshots(b *bytes.Buffer) {
 	b.WriteString(`
 Times are in seconds until everything was on disk: the command and a sync of the file system after it; all earlier
 dirty pages were written before. Inputs were in the page cache. The number in brackets is how many times as long as
@@ -38,21 +51,19 @@ What was restored was compared with the input in the first round.
 `)
 	for _, c := range r.results.contenders {
 		if c.note != "" {
-			fmt.Fprintf(&b, "- %s: %s\n", c.name, c.note)
+			fmt.Fprintf(b, "- %s: %s\n", c.name, c.note)
 		}
 	}
-	r.writeTargets(&b)
+	writeTargets(b, targets(r.results))
 	for _, in := range r.results.inputs {
-		r.writeInput(&b, in)
+		r.writeInput(b, in)
 	}
-	r.writeDetails(&b)
-	_, err := w.Write(b.Bytes())
-	return err
+	r.writeDetails(b)
 }
 
-func (r report) writeTargets(b *bytes.Buffer) {
+func writeTargets(b *bytes.Buffer, all []target) {
 	b.WriteString("\n## Targets\n\n| target | asked | measured | |\n| --- | --- | --- | --- |\n")
-	for _, t := range targets(r.results) {
+	for _, t := range all {
 		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", t.what, t.asked, t.measured, t.verdict)
 	}
 }

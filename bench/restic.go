@@ -59,3 +59,9 @@ func (r *restic) File(ctx context.Context, id, src, path, dst string) (usage, er
 }
 
 func (r *restic) Close() error { return nil }
+
+// Mount serves the repository from a process of its own.
+func (r *restic) Mount(ctx context.Context, id, src, dir string) (mounted, error) {
+	s, err := startServer(command(ctx, r.env, r.bin, "mount", "--no-lock", "--path-template", "%I", dir), "Now serving")
+	return serve(s, err, dir, filepath.Join(dir, id, src))
+}

@@ -190,7 +190,7 @@ func (m *merger) upperDir(ctx context.Context, p *place, u tree.Entry, st *tree.
 			next.base, next.from = &dir, same
 		}
 	}
-	moved := next.base != nil && next.from != same
+	moved := next.base != nil && (p.base == nil || next.from != same)
 	if st != nil && (next.base == nil || moved) {
 		m.w.Drop(same)
 	}

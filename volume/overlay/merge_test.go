@@ -195,6 +195,11 @@ func TestMergeFollowsHardlinks(t *testing.T) {
 			want:      children{"a": one, "A": before["d"], "z": tt.File("z")},
 			wantLinks: links("A/e/c", "A/b", "a", "A/b"),
 		},
+		"without stubs, a directory with names moved into a new one, under its own name": {
+			upper:     children{"d": whiteout, "n": tt.Dir(children{"d": tt.Dir(nil).With(xattrs("trusted.overlay.redirect", "/d"))})},
+			want:      children{"a": one, "n": tt.Dir(children{"d": before["d"]}), "z": tt.File("z")},
+			wantLinks: links("n/d/b", "a", "n/d/e/c", "a"),
+		},
 		"new names": {
 			upper:      children{"m": changed, "n": changed},
 			upperLinks: links("upper/n", "upper/m"),

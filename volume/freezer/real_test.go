@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -121,7 +122,8 @@ func (c cgroup) freeze(t *testing.T, value string) {
 	must(t, os.WriteFile(filepath.Join(string(c), "cgroup.freeze"), []byte(value), 0))
 }
 
-// start runs a command in the cgroup, or where the test runs if c is empty, until it says that it is ready.
+// start runs a command in the cgroup, or where the test runs if c is empty, until it says that it is ready, or is
+// cat(1), which says what it is told.
 func (c cgroup) start(t *testing.T, cmd *exec.Cmd) *exec.Cmd {
 	t.Helper()
 	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
@@ -131,11 +133,15 @@ func (c cgroup) start(t *testing.T, cmd *exec.Cmd) *exec.Cmd {
 		defer d.Close()
 		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(d.Fd())
 	}
+	in, err := cmd.StdinPipe()
+	must(t, err)
 	out, err := cmd.StdoutPipe()
 	must(t, err)
 	cmd.Stderr = os.Stderr
 	must(t, cmd.Start())
 	t.Cleanup(func() { stop(cmd) })
+	_, err = io.WriteString(in, "ready\n")
+	must(t, err)
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "ready\n" {
 		t.Fatalf("%s said %q, %v", cmd, line, err)
 	}
@@ -158,7 +164,7 @@ func child(t *testing.T, j childJob) *exec.Cmd {
 
 // shell runs a script that goes on for as long as the test.
 func shell(script string) *exec.Cmd {
-	return exec.Command("sh", "-c", script+"; echo ready; exec sleep 1000")
+	return exec.Command("sh", "-c", script+"; exec cat")
 }
 
 func inside(dir string) *exec.Cmd { return shell("cd " + dir) }
@@ -215,9 +221,9 @@ func TestRealWhoUsesAMountIsFrozen(t *testing.T) {
 	}{
 		{inside(mount), true},
 		{shell("exec 5<" + mount + "/f"), true},
-		{exec.Command("sh", "-c", "cp $(command -v sleep) $0/bin/sleep; echo ready; exec $0/bin/sleep 1000", mount), true},
-		{exec.Command("unshare", "-m", "sh", "-c", "mount --bind $0 $1; echo ready; exec sleep 1000", mount, elsewhere), true},
-		{exec.Command("unshare", "-m", "sh", "-c", "echo ready; exec sleep 1000"), false},
+		{exec.Command("sh", "-c", "cp $(command -v cat) $0/bin; exec $0/bin/cat", mount), true},
+		{exec.Command("unshare", "-m", "sh", "-c", "mount --bind $0 $1; exec cat", mount, elsewhere), true},
+		{exec.Command("unshare", "-m", "cat"), false},
 		{inside("/"), false},
 	} {
 		g := newCgroup(t)
@@ -236,7 +242,7 @@ func TestRealNobodyIsFrozenWhereSomebodyCannotBe(t *testing.T) {
 	g.start(t, inside(mount))
 	free := cgroup("").start(t, inside(mount))
 	_, err := f.Pause(t.Context(), mount)
-	want := fmt.Sprintf("sleep (%d) is in the root cgroup", free.Process.Pid)
+	want := fmt.Sprintf("cat (%d) is in the root cgroup", free.Process.Pid)
 	if !errors.Is(err, volume.ErrCannotPause) || !strings.Contains(err.Error(), want) {
 		t.Errorf("pause: %v, want %s", err, want)
 	}

@@ -155,7 +155,7 @@ func TestRealFilesOfAPausedCommitAreOfOneInstant(t *testing.T) {
 		must(t, err)
 		return binary.LittleEndian.Uint64(word)
 	}
-	const commits = 100
+	const commits = 40
 	var took time.Duration
 	for range commits {
 		before, began := now(), time.Now()

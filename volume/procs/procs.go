@@ -9,13 +9,17 @@ package procs
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,30 +57,51 @@ func Using(dev uint64) ([]Process, error) {
 	})
 }
 
+// find looks at all processes, some at a time: others may stand still until it is done.
 func find(is func(proc string) (bool, error)) ([]Process, error) {
 	all, err := list("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("look for processes: %w", err)
 	}
+	var next atomic.Int64
+	var work sync.WaitGroup
+	var mu sync.Mutex
 	var found []Process
 	var hidden error
-	for _, name := range all {
-		pid, err := strconv.Atoi(name)
-		if err != nil {
-			continue
-		}
-		proc := "/proc/" + name
-		ok, err := is(proc)
-		if errors.Is(err, fs.ErrPermission) && pid != initPID && hidden == nil {
-			hidden = fmt.Errorf("look for processes: %w", err)
-		}
-		// Any other error is of a process that has ended.
-		if err == nil && ok {
-			comm, _ := os.ReadFile(proc + "/comm")
-			found = append(found, Process{pid, strings.TrimSpace(string(comm))})
-		}
+	for range runtime.GOMAXPROCS(0) {
+		work.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(all)); i = next.Add(1) - 1 {
+				p, err := look(all[i], is)
+				mu.Lock()
+				if p != nil {
+					found = append(found, *p)
+				}
+				hidden = cmp.Or(hidden, err)
+				mu.Unlock()
+			}
+		})
 	}
+	work.Wait()
+	slices.SortFunc(found, func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
 	return found, hidden
+}
+
+// look returns the process of a name in /proc if it is one, and one that is sought.
+func look(name string, is func(proc string) (bool, error)) (*Process, error) {
+	pid, err := strconv.Atoi(name)
+	if err != nil {
+		return nil, nil
+	}
+	proc := "/proc/" + name
+	ok, err := is(proc)
+	if errors.Is(err, fs.ErrPermission) && pid != initPID {
+		return nil, fmt.Errorf("look for processes: %w", err)
+	}
+	if err != nil || !ok {
+		return nil, nil // any other error is of a process that has ended
+	}
+	comm, _ := os.ReadFile(proc + "/comm")
+	return &Process{pid, strings.TrimSpace(string(comm))}, nil
 }
 
 // holds reports whether a process has something of a device open, mapped or as a directory of its own.

@@ -4,6 +4,7 @@ package procs_test
 
 import (
 	"bufio"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -32,10 +33,10 @@ func device(t testing.TB) (dir string, dev uint64) {
 	return dir, st.Dev
 }
 
-// start runs a script until it says that it is ready. It ends when its input does.
+// start runs a script until it has become cat(1), which ends when its input does.
 func start(t *testing.T, script string, wrap ...string) (pid int) {
 	t.Helper()
-	args := append(wrap, "sh", "-c", script+"; echo ready; exec cat")
+	args := append(wrap, "sh", "-c", script+"; exec ${CAT-cat}")
 	cmd := exec.Command(args[0], args[1:]...)
 	in, err := cmd.StdinPipe()
 	must(t, err)
@@ -47,6 +48,8 @@ func start(t *testing.T, script string, wrap ...string) (pid int) {
 		in.Close()
 		must(t, cmd.Wait())
 	})
+	_, err = io.WriteString(in, "ready\n")
+	must(t, err)
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "ready\n" {
 		t.Fatalf("%q said %q, %v", script, line, err)
 	}
@@ -91,7 +94,7 @@ func TestRealWhoUsesAMountIsFound(t *testing.T) {
 
 func TestRealWhoRunsAProgramOfAMountIsFound(t *testing.T) {
 	dir, dev := device(t)
-	pid := start(t, "cp $(command -v cat) "+dir+"; echo ready; exec "+dir+"/cat")
+	pid := start(t, "cp $(command -v cat) "+dir+"; CAT="+dir+"/cat")
 	ps, err := procs.Holding(dev)
 	must(t, err)
 	if !has(ps, pid) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,7 +21,9 @@ type views struct {
 	device string // as in mountinfo
 	own    view
 	points map[string]bool // where the device is mounted in own
-	seen   map[view]bool
+
+	mu   sync.Mutex
+	seen map[view]bool
 }
 
 func newViews(dev uint64) (*views, error) {
@@ -30,10 +33,13 @@ func newViews(dev uint64) (*views, error) {
 		return nil, err
 	}
 	points, err := v.mountPoints("/proc/self")
+	if err != nil {
+		return nil, err
+	}
 	for _, p := range points {
 		v.points[p] = true
 	}
-	return v, err
+	return v, nil
 }
 
 func viewOf(proc string) (w view, err error) {
@@ -50,6 +56,8 @@ func (v *views) sees(proc string) (bool, error) {
 	if err != nil || w.namespace == v.own.namespace {
 		return false, err
 	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if sees, known := v.seen[w]; known {
 		return sees, nil
 	}

@@ -8,10 +8,21 @@ import (
 // commitsDue is how often volumes are looked at that are committed on an interval.
 const commitsDue = time.Second
 
-// Run commits the volumes whose options ask for it on an interval while they are mounted, until ctx is done. What
-// goes wrong is logged, and tried again after the next interval.
+// ChangeTeller is what a Mounter is beyond that if it can say when something in a mount was last changed.
+type ChangeTeller interface {
+	LastChange(ctx context.Context, dir string) (time.Time, error)
+}
+
+// schedule is when volumes are to be looked at, by ID, and the last change that was committed for being quiet.
+type schedule struct {
+	next  map[string]time.Time
+	quiet map[string]time.Time
+}
+
+// Run commits the volumes whose options ask for it while they are mounted, on an interval or after nobody changed
+// anything for a while, until ctx is done. What goes wrong is logged, and tried again after the next interval.
 func (m *Manager) Run(ctx context.Context) {
-	next := map[string]time.Time{} // by volume ID
+	due := schedule{map[string]time.Time{}, map[string]time.Time{}}
 	tick := time.NewTicker(commitsDue)
 	defer tick.Stop()
 	for {
@@ -19,12 +30,12 @@ func (m *Manager) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			m.commitDue(ctx, next)
+			m.commitDue(ctx, due)
 		}
 	}
 }
 
-func (m *Manager) commitDue(ctx context.Context, next map[string]time.Time) {
+func (m *Manager) commitDue(ctx context.Context, due schedule) {
 	rs, err := m.db.list(bucketVolumes)
 	if err != nil {
 		m.log.Error("cannot look for volumes to commit", logError, err)
@@ -33,20 +44,39 @@ func (m *Manager) commitDue(ctx context.Context, next map[string]time.Time) {
 	now := m.o.Now()
 	for _, r := range rs {
 		o, err := ParseOptions(r.Options)
-		if err != nil || o.Interval == 0 || len(r.Users) == 0 {
-			delete(next, r.ID)
+		every := max(o.Interval, o.Quiet/2)
+		if err != nil || every == 0 || len(r.Users) == 0 {
+			delete(due.next, r.ID)
 			continue
 		}
-		due, known := next[r.ID]
-		if known && now.Before(due) {
+		at, known := due.next[r.ID]
+		if known && now.Before(at) {
 			continue
 		}
-		next[r.ID] = now.Add(o.Interval)
-		if !known {
+		due.next[r.ID] = now.Add(every)
+		if !known || o.Quiet > 0 && !m.quiet(ctx, r, o.Quiet, due) {
 			continue
 		}
 		if _, err := m.Do(ctx, &Commit{Name: r.Name, pauseIfCan: !o.NoPause}); err != nil && ctx.Err() == nil {
 			m.log.Error("automatic commit", logVolume, r.Name, logError, err)
 		}
 	}
+}
+
+// quiet reports whether there are changes since the last time, and none for a while.
+func (m *Manager) quiet(ctx context.Context, r *record, forAWhile time.Duration, due schedule) bool {
+	teller, ok := m.o.Mounter.(ChangeTeller)
+	if !ok || r.Overlay == nil {
+		return false
+	}
+	last, err := teller.LastChange(ctx, m.overlayDir(r.Overlay.ID))
+	if err != nil {
+		m.log.Error("look for changes", logVolume, r.Name, logError, err)
+		return false
+	}
+	if last.Equal(due.quiet[r.ID]) || m.o.Now().Sub(last) < forAWhile {
+		return false
+	}
+	due.quiet[r.ID] = last
+	return true
 }

@@ -185,7 +185,7 @@ func TestBadRequestsChangeNothing(t *testing.T) {
 		h.refused(&volume.Rename{Name: "data", To: name}, volume.ErrInvalid)
 	}
 	for _, o := range []map[string]string{
-		{"colour": "red"}, {"commit": "soon"}, {"commit": "1ms"}, {"mode": "999"}, {"uid": "-1"}, {"chunker": "size-"},
+		{"colour": "red"}, {"commit": "soon"}, {"commit": "1ms"}, {"commit": "quiet:"}, {"commit": "quiet:1ms"}, {"mode": "999"}, {"uid": "-1"}, {"chunker": "size-"},
 		{"readonly": "true", "commit": "manual"}, {"trash": "-1h"},
 	} {
 		h.refused(&volume.Create{Name: "new", Options: o}, volume.ErrInvalid)

@@ -35,6 +35,7 @@ const DefaultTrash = 7 * 24 * time.Hour
 type VolumeOptions struct {
 	Commit   string        // CommitOnUnmount or CommitManually, beside Interval
 	Interval time.Duration // between commits while mounted; 0: none
+	Quiet    time.Duration // commit when nothing was changed for so long; 0: not for that
 	Chunker  string        // empty: that of the base
 	Keep     Keep          // which commits stay; the zero value: all
 	Exclude  []string      // patterns of gitignore(5) of what is not committed
@@ -52,7 +53,7 @@ type VolumeOptions struct {
 func optionKeys() map[string]string {
 	return map[string]string{
 		"chunker":      "how files are cut: size-N, rabin-MIN-AVG-MAX or buzhash",
-		"commit":       "unmount (the default), manual, or an interval such as 5m",
+		"commit":       "unmount (the default), manual, an interval such as 5m, or quiet:30s, when nothing was changed for so long",
 		"exec-after":   "shell command that is run after the files of a commit were read",
 		"exec-before":  "shell command that is run before they are read, such as one that checkpoints a database",
 		"exec-timeout": "how long each of these may take; 1m if not given",
@@ -111,9 +112,7 @@ func (o *VolumeOptions) set(key, value string) error {
 	case "commit":
 		if o.Commit = value; value != CommitOnUnmount && value != CommitManually {
 			o.Commit = CommitOnUnmount
-			if o.Interval, err = time.ParseDuration(value); err == nil && o.Interval < time.Second {
-				err = ErrInvalid
-			}
+			o.Interval, o.Quiet, err = parseWhen(value)
 		}
 	case "exec-after":
 		o.Hooks.After = value
@@ -164,4 +163,17 @@ func OptionHelp() string {
 		fmt.Fprintf(&b, "  %-12s %s\n", key, optionKeys()[key])
 	}
 	return b.String()
+}
+
+// parseWhen reads an interval, or quiet: and how long.
+func parseWhen(value string) (interval, quiet time.Duration, err error) {
+	text, isQuiet := strings.CutPrefix(value, "quiet:")
+	t, err := time.ParseDuration(text)
+	switch {
+	case err != nil || t < time.Second:
+		return 0, 0, ErrInvalid
+	case isQuiet:
+		return 0, t, nil
+	}
+	return t, 0, nil
 }

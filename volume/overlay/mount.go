@@ -38,7 +38,10 @@ type Lower interface {
 // Mounter is the [volume.Mounter] of the kernel's overlayfs. It needs root.
 type Mounter struct{ lower Lower }
 
-var _ volume.Mounter = (*Mounter)(nil)
+var (
+	_ volume.Mounter      = (*Mounter)(nil)
+	_ volume.ChangeTeller = (*Mounter)(nil)
+)
 
 // New returns a mounter whose lower layers lower makes.
 func New(lower Lower) *Mounter { return &Mounter{lower} }

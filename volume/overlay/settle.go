@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/importer"
@@ -77,6 +78,32 @@ func stamps(dir string) (map[string]stamp, error) {
 		return nil, fmt.Errorf("look for changed directories: %w", err)
 	}
 	return found, nil
+}
+
+// LastChange implements [volume.ChangeTeller]: the newest stamp of what is in upper. A store through a mapping shows
+// once the kernel has written the page.
+func (m *Mounter) LastChange(ctx context.Context, dir string) (newest time.Time, _ error) {
+	err := filepath.WalkDir(filepath.Join(dir, layersDir, upperDir), func(path string, _ fs.DirEntry, err error) error {
+		if err == nil {
+			err = ctx.Err()
+		}
+		var fi os.FileInfo
+		if err == nil {
+			fi, err = os.Lstat(path)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		c := fi.Sys().(*syscall.Stat_t).Ctim
+		if t := time.Unix(c.Unix()); t.After(newest) {
+			newest = t
+		}
+		return nil
+	})
+	return newest, err
 }
 
 // differing names the directories that changed, came or went.

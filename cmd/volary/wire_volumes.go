@@ -11,15 +11,19 @@ import (
 
 	"github.com/volary/volary/volume"
 	"github.com/volary/volary/volume/api"
+	"github.com/volary/volary/volume/freezer"
 	"github.com/volary/volary/volume/holder"
 	"github.com/volary/volary/volume/overlay"
 )
 
-// volumesDir is where volumes are in a home.
-const volumesDir = "volumes"
+// Names in a home.
+const (
+	volumesDir = "volumes"
+	pausedFile = "paused.json" // what is frozen while files are read
+)
 
 // openVolumes puts together the volumes of a host; without a mounter they cannot be mounted.
-func openVolumes(h *home, host *api.Host, m volume.Mounter, log *slog.Logger) (*volume.Manager, error) {
+func openVolumes(h *home, host *api.Host, m volume.Mounter, p volume.Pauser, log *slog.Logger) (*volume.Manager, error) {
 	author, err := h.peerID()
 	if err != nil {
 		return nil, err
@@ -32,7 +36,7 @@ func openVolumes(h *home, host *api.Host, m volume.Mounter, log *slog.Logger) (*
 		return api.ForCaller(s, uint32(os.Geteuid())), nil
 	}
 	return volume.Open(h.path(volumesDir), volume.Options{
-		Begin: begin, Blocks: host.Blocks, Pins: host.Pins, Own: host.Origins, Mounter: m,
+		Begin: begin, Blocks: host.Blocks, Pins: host.Pins, Own: host.Origins, Mounter: m, Pauser: p,
 		Author: author, Chunker: h.config.Chunker, Logger: log,
 	})
 }
@@ -53,7 +57,7 @@ func serveVolumes(ctx context.Context, h *home, host *api.Host, log *slog.Logger
 	if os.Geteuid() == 0 {
 		mounter = overlay.New(holder.NewLower(holder.LowerOptions{Logger: log}))
 	}
-	m, err := openVolumes(h, host, mounter, log)
+	m, err := openVolumes(h, host, mounter, openFreezer(h, log), log)
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +80,19 @@ func (v *servedVolumes) close() error {
 	return v.err
 }
 
+// openFreezer thaws what a daemon before this one left frozen. If that fails, the log says so, and nobody is paused.
+func openFreezer(h *home, log *slog.Logger) volume.Pauser {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	f, err := freezer.Open(h.path(pausedFile), freezer.Options{Logger: log})
+	if err != nil {
+		log.Error("pausing", "error", err)
+		return nil
+	}
+	return f
+}
+
 // lazyVolumes are the volumes of a host without a daemon, opened when they are first needed. They are closed
 // with the process.
 type lazyVolumes struct {
@@ -91,7 +108,7 @@ type lazyVolumes struct {
 var _ api.Volumes = (*lazyVolumes)(nil)
 
 func (l *lazyVolumes) open() (*volume.Manager, error) {
-	l.once.Do(func() { l.m, l.err = openVolumes(l.home, l.host, nil, l.log) })
+	l.once.Do(func() { l.m, l.err = openVolumes(l.home, l.host, nil, nil, l.log) })
 	return l.m, l.err
 }
 

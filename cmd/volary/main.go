@@ -67,7 +67,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			snapshotCommand(), restoreCommand(), lsCommand(), catCommand(), statCommand(), duCommand(),
 			diffCommand(), verifyCommand(), logCommand(), tagCommand(), rmCommand(),
 			exportCommand(), importCommand(), gcCommand(), volumeCommand(),
-			mountCommand(), umountCommand(), serveMountCommand(),
+			mountCommand(), umountCommand(), serveMountCommand(), holderCommand(),
 		},
 		ExitErrHandler: func(*cli.Context, error) {}, // run maps errors itself
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usageError{err.Error()} },

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -44,18 +45,25 @@ func openVolumes(h *home, host *api.Host, m volume.Mounter, p volume.Pauser, log
 // servedVolumes are the volumes of a daemon, mounts included.
 type servedVolumes struct {
 	*volume.Manager
-	stop context.CancelFunc
-	work sync.WaitGroup
-	once sync.Once
-	err  error
+	lower *holder.Lower // nil: nothing can be mounted
+	stop  context.CancelFunc
+	work  sync.WaitGroup
+	once  sync.Once
+	err   error
 }
 
 // serveVolumes gives a daemon's host its volumes, and takes care of them until close. What was mounted before is
 // mounted again; a volume for which that fails is told in the log, and hinders no other.
 func serveVolumes(ctx context.Context, h *home, host *api.Host, log *slog.Logger) (*servedVolumes, error) {
 	var mounter volume.Mounter
+	var lower *holder.Lower
 	if os.Geteuid() == 0 {
-		mounter = overlay.New(holder.NewLower(holder.LowerOptions{Logger: log}))
+		client, err := holderOf(h)
+		if err != nil {
+			return nil, err
+		}
+		lower = holder.NewLower(holder.LowerOptions{Holder: client, Logger: log})
+		mounter = overlay.New(lower)
 	}
 	m, err := openVolumes(h, host, mounter, openFreezer(h, log), log)
 	if err != nil {
@@ -63,7 +71,7 @@ func serveVolumes(ctx context.Context, h *home, host *api.Host, log *slog.Logger
 	}
 	host.Volumes = m
 	ctx, stop := context.WithCancel(ctx)
-	v := &servedVolumes{Manager: m, stop: stop}
+	v := &servedVolumes{Manager: m, lower: lower, stop: stop}
 	if err := m.Start(ctx); err != nil {
 		log.Error("volumes", "error", err)
 	}
@@ -76,6 +84,9 @@ func (v *servedVolumes) close() error {
 		v.stop()
 		v.work.Wait()
 		v.err = v.Manager.Close()
+		if v.lower != nil {
+			v.err = errors.Join(v.err, v.lower.Close())
+		}
 	})
 	return v.err
 }

@@ -173,10 +173,8 @@ func (v *View) readDir(in *fuse.ReadIn, add func(context.Context, fuse.DirEntry,
 			v.kinds(ctx, l, i)
 		}
 		n := l.at(i)
-		d := fuse.DirEntry{Name: n.name, Ino: n.id, Off: uint64(i) + 3}
-		if n.kindKnown {
-			d.Mode = modes[n.kind]
-		}
+		// What cannot be read counts as a file: many programs give the directory up if they must ask for a type in vain.
+		d := fuse.DirEntry{Name: n.name, Ino: n.id, Off: uint64(i) + 3, Mode: modes[n.kind]}
 		if lk, ok := links[i]; ok {
 			d.Ino = lk.id
 		}
@@ -190,7 +188,7 @@ func (v *View) readDir(in *fuse.ReadIn, add func(context.Context, fuse.DirEntry,
 const kindsAtOnce = 64
 
 // kinds finds out what the entries from one place to the next multiple of kindsAtOnce are, if the directory does
-// not say. What cannot be read is nothing known to the reader of the directory.
+// not say.
 func (v *View) kinds(ctx context.Context, l *listing, from int) {
 	var wg sync.WaitGroup
 	for i := from; i < min(from/kindsAtOnce*kindsAtOnce+kindsAtOnce, l.len()); i++ {

@@ -6,8 +6,10 @@ import (
 	"context"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/ipfs/go-cid"
+	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/importer"
@@ -38,6 +40,7 @@ func open(t testing.TB, b snapshot.Blocks, c cid.Cid) *tree.Snapshot {
 func mounted(t testing.TB, b snapshot.Blocks, c cid.Cid, o view.Options) string {
 	t.Helper()
 	dir := t.TempDir()
+	guard(t, dir)
 	srv, err := view.Mount(ctx, open(t, b, c), dir, o)
 	must(t, err)
 	t.Cleanup(func() {
@@ -45,6 +48,12 @@ func mounted(t testing.TB, b snapshot.Blocks, c cid.Cid, o view.Options) string 
 		srv.Wait()
 	})
 	return dir
+}
+
+// guard ends a mount that takes too long: who waits for one that the same process should serve waits for ever.
+func guard(t testing.TB, dir string) {
+	force := time.AfterFunc(2*time.Minute, func() { unix.Unmount(dir, unix.MNT_FORCE) })
+	t.Cleanup(func() { force.Stop() })
 }
 
 // imported returns the commit of a directory, taken into a store of its own.

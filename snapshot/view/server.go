@@ -163,8 +163,8 @@ func (s *Server) Stop() {
 	s.busy.Wait()
 }
 
-// taken and free keep a few workers waiting for requests while others wait for blocks. A request that was taken
-// after Stop is for the next server, which has the kernel send it again.
+// taken and free keep a few workers waiting for requests while others wait for blocks. A request that a worker
+// took after Stop is for the next server: it is to be sent again.
 func (s *Server) taken() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -201,6 +201,7 @@ func (s *Server) worker() {
 		switch err {
 		case nil:
 			if !s.taken() {
+				s.resend()
 				return
 			}
 			w.handle(w.in[:n])

@@ -28,7 +28,7 @@ import (
 var ErrRunning = errors.New("a holder is running")
 
 // DefaultIdle is how long a holder of nothing waits for work.
-const DefaultIdle = 30 * time.Second
+const DefaultIdle = 5 * time.Second
 
 // HoldOptions say how a holder runs.
 type HoldOptions struct {

@@ -90,12 +90,16 @@ func (j childJob) run() error {
 		return err
 	}
 	fmt.Println("mounted")
-	io.Copy(io.Discard, os.Stdin) // until the test says so, or kills
-	return m.Unmount(ctx, j.Dir)
+	end := "unmount"
+	fmt.Scanln(&end) // until the test says so, or kills
+	if end == "unmount" {
+		return m.Unmount(ctx, j.Dir)
+	}
+	return errors.Join(l.Close(), st.Close()) // what of it is wrong shows before the process ends
 }
 
 // serving starts a process that serves the mount, and returns once it does.
-func serving(t *testing.T, j childJob) (*exec.Cmd, io.Closer) {
+func serving(t *testing.T, j childJob) (*exec.Cmd, io.WriteCloser) {
 	t.Helper()
 	cmd, in, out := child(t, j)
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "mounted\n" {
@@ -105,7 +109,7 @@ func serving(t *testing.T, j childJob) (*exec.Cmd, io.Closer) {
 	return cmd, in
 }
 
-func child(t *testing.T, j childJob) (*exec.Cmd, io.Closer, io.Reader) {
+func child(t *testing.T, j childJob) (*exec.Cmd, io.WriteCloser, io.Reader) {
 	t.Helper()
 	b, err := json.Marshal(j)
 	must(t, err)
@@ -186,7 +190,12 @@ func TestRealProgramsInAMountDoNotNoticeThatItsServerIsKilled(t *testing.T) {
 	user, end, said := child(t, childJob{Use: filepath.Join(j.Dir, "merged")})
 	for i := range kills {
 		time.Sleep(time.Duration(rand.IntN(60)) * time.Millisecond)
-		must(t, server.Process.Kill())
+		if i%3 == 2 {
+			_, err := io.WriteString(stop, "leave\n")
+			must(t, err)
+		} else {
+			must(t, server.Process.Kill())
+		}
 		server.Wait()
 		if i%8 == 0 {
 			// Names and attributes are asked for again.

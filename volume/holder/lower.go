@@ -31,6 +31,7 @@ type Lower struct {
 	o LowerOptions
 
 	mu     sync.Mutex
+	closed bool
 	served map[string]*served // by directory
 }
 
@@ -55,6 +56,9 @@ func NewLower(o LowerOptions) *Lower {
 func (l *Lower) Mount(ctx context.Context, s *tree.Snapshot, dir string, o volume.MountOptions) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.closed {
+		return fmt.Errorf("mount %s at %s: %w", s.CID, dir, fs.ErrClosed)
+	}
 	if m := l.served[dir]; m != nil {
 		return m.same(s, dir, o)
 	}
@@ -171,7 +175,7 @@ func (l *Lower) serve(dir string, m *served) {
 		close(m.ended)
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if l.served[dir] == m {
+		if l.served[dir] == m && !l.closed {
 			delete(l.served, dir)
 			l.letGo(context.Background(), dir)
 		}
@@ -221,6 +225,21 @@ func (l *Lower) Unmount(ctx context.Context, dir string) error {
 		}
 	}
 	l.letGo(ctx, dir)
+	return nil
+}
+
+// Close ends serving what is held, after what was begun is answered: who uses it waits for the next process.
+// What is not held is served as long as this process lives.
+func (l *Lower) Close() error {
+	if l.o.Holder == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for _, m := range l.served {
+		m.server.Stop()
+	}
 	return nil
 }
 

@@ -50,6 +50,7 @@ var mayImport = map[string][]string{
 	"volume/freezer":         {"volume", "volume/procs"},
 	"volume/holder":          {"snapshot/tree", "snapshot/view", "volume"},
 	"volume/mounttest":       {"snapshot", "snapshot/blockstest", "snapshot/importer", "snapshot/meta", "snapshot/restorer", "snapshot/tree", "snapshot/tree/treetest", "snapshot/unixfs", "volume"},
+	"volume/modeltest":       {"snapshot/meta", "snapshot/tree"},
 	"volume/api":             {"pinset", "snapshot", "snapshot/importer", "volume"},
 	"cmd/volary":             {anything},
 

@@ -1,0 +1,361 @@
+//go:build real
+
+package modeltest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/volary/volary/pinset/local"
+	"github.com/volary/volary/snapshot/blockstest"
+	"github.com/volary/volary/snapshot/importer"
+	"github.com/volary/volary/snapshot/restorer"
+	"github.com/volary/volary/snapshot/store"
+	"github.com/volary/volary/snapshot/tree"
+	"github.com/volary/volary/volume"
+	"github.com/volary/volary/volume/holder"
+	"github.com/volary/volary/volume/modeltest"
+	"github.com/volary/volary/volume/overlay"
+)
+
+// machine is a state directory with what a Manager needs, and real mounts.
+type machine struct {
+	dir     string
+	step    func(label string) error
+	lower   holder.LowerOptions
+	store   *store.Store
+	pins    *local.Set
+	mounter *overlay.Mounter
+	*volume.Manager
+}
+
+type session struct{ *store.Session }
+
+func (s session) SaveStat(ctx context.Context, recs []importer.StatRecord) error {
+	own := make([]store.StatRecord, len(recs))
+	for i, r := range recs {
+		own[i] = store.StatRecord(r)
+	}
+	return s.Session.SaveStat(ctx, own)
+}
+
+// open begins the life of a process.
+func (m *machine) open(ctx context.Context) (err error) {
+	if m.store, err = store.Open(filepath.Join(m.dir, "store"), store.Options{}); err != nil {
+		return err
+	}
+	m.pins = local.New(m.store, m.store.BeginSweep)
+	m.mounter = overlay.New(holder.NewLower(m.lower))
+	if err := m.manage(ctx); err != nil {
+		return errors.Join(err, m.store.Close())
+	}
+	return nil
+}
+
+func (m *machine) manage(ctx context.Context) (err error) {
+	begin := func(ctx context.Context) (volume.Session, error) {
+		s, err := m.store.Session(ctx)
+		return session{s}, err
+	}
+	m.Manager, err = volume.Open(filepath.Join(m.dir, "volumes"), volume.Options{
+		Begin: begin, Blocks: m.store, Pins: m.pins, Own: m.pins, Mounter: m.mounter, Author: "test", Step: m.step,
+	})
+	if err != nil {
+		return err
+	}
+	return m.Start(ctx)
+}
+
+func (m *machine) close() error { return errors.Join(m.Manager.Close(), m.store.Close()) }
+
+// rig is a volume, and a plain directory on the same file system that is to be the same.
+type rig struct {
+	machine
+	dir     string
+	since   time.Time
+	pair    *modeltest.Pair
+	plains  int
+	commits []cid.Cid      // the last ones
+	made    int            // commits altogether
+	compare int            // how many comparisons there were
+	errors  map[string]int // that both directories gave
+}
+
+const name = "data"
+
+// recent is how many commits are gone back to. Retention keeps twice as many, for a rollback makes some of its own.
+const recent = 20
+
+func newRig(ctx context.Context, dir string, options map[string]string) (*rig, error) {
+	r := &rig{machine: machine{dir: filepath.Join(dir, "state")}, dir: dir, since: time.Now().Add(-time.Minute), errors: map[string]int{}}
+	if err := os.MkdirAll(r.machine.dir, 0o711); err != nil {
+		return nil, err
+	}
+	if err := r.open(ctx); err != nil {
+		return nil, err
+	}
+	all := map[string]string{"commit": volume.CommitManually, "keep": fmt.Sprint("last:", 2*recent)}
+	maps.Copy(all, options)
+	if _, err := r.Do(ctx, &volume.Create{Name: name, Options: all}); err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	if err := r.newPlain(ctx); err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	return r, nil
+}
+
+// end lets go of everything.
+func (r *rig) end(ctx context.Context) error {
+	r.note()
+	r.pair.Close()
+	_, err := r.Do(ctx, &volume.Unmount{Name: name})
+	return errors.Join(err, r.close())
+}
+
+// note adds up what the pair saw.
+func (r *rig) note() {
+	for e, n := range r.pair.Errors() {
+		r.errors[e] += n
+	}
+}
+
+// newPlain mounts the volume, and makes a new plain directory like it.
+func (r *rig) newPlain(ctx context.Context) error {
+	res, err := r.Do(ctx, &volume.Mount{Name: name})
+	if err != nil {
+		return err
+	}
+	if r.pair != nil {
+		r.note()
+		if err := os.RemoveAll(r.pair.Plain); err != nil {
+			return err
+		}
+	}
+	r.plains++
+	r.pair = modeltest.NewPair(res.Path, filepath.Join(r.dir, fmt.Sprint("plain-", r.plains)))
+	head, err := tree.Open(ctx, r.store, res.Commit.Cid)
+	if err != nil {
+		return err
+	}
+	_, err = restorer.Restore(ctx, head, "", r.pair.Plain, restorer.Options{})
+	return err
+}
+
+// events are what happens to the volume as a whole, by the kind of an operation.
+func (r *rig) events() map[string]func(context.Context, modeltest.Op) error {
+	return map[string]func(context.Context, modeltest.Op) error{
+		"commit": r.commit, "look": r.look, "remount": r.remount, "restart": r.restart, "rebase": r.rebase,
+		"rollback": r.rollback, "clone": r.clone, "collect": r.collect,
+	}
+}
+
+func (r *rig) do(ctx context.Context, o modeltest.Op) error {
+	event, ok := r.events()[o.Kind]
+	if !ok {
+		return r.pair.Do(o)
+	}
+	if err := event(ctx, o); err != nil {
+		return fmt.Errorf("%s: %w", o, err)
+	}
+	return nil
+}
+
+// commit makes a commit, which must be what the plain directory is.
+func (r *rig) commit(ctx context.Context, o modeltest.Op) error {
+	res, err := r.Do(ctx, &volume.Commit{Name: name})
+	if err != nil {
+		return err
+	}
+	if len(res.Unsettled) > 0 {
+		return fmt.Errorf("nobody changed anything, and %q did not settle", res.Unsettled)
+	}
+	r.committed(res.Commit.Cid)
+	return r.isPlain(ctx, res.Commit.Cid)
+}
+
+func (r *rig) committed(c cid.Cid) {
+	r.made++
+	r.commits = append(r.commits[max(0, len(r.commits)-recent+1):], c)
+}
+
+// isPlain fails unless a commit is of what is in the plain directory.
+func (r *rig) isPlain(ctx context.Context, c cid.Cid) error {
+	got, err := tree.Open(ctx, r.store, c)
+	if err != nil {
+		return err
+	}
+	return r.same(ctx, got)
+}
+
+// look compares what is seen in the mount with the plain directory.
+func (r *rig) look(ctx context.Context, o modeltest.Op) error {
+	return r.looksLike(ctx, r.pair.Tested)
+}
+
+func (r *rig) looksLike(ctx context.Context, dir string) error {
+	seen, err := imported(ctx, dir)
+	if err != nil {
+		return err
+	}
+	if err := r.same(ctx, seen); err != nil {
+		return fmt.Errorf("seen at %s: %w", dir, err)
+	}
+	return nil
+}
+
+func imported(ctx context.Context, dir string) (*tree.Snapshot, error) {
+	b := blockstest.NewMemory()
+	res, err := importer.Import(ctx, b, dir, importer.Options{NoIgnoreFile: true})
+	if err != nil {
+		return nil, err
+	}
+	return tree.OpenCommit(ctx, b, res.Commit)
+}
+
+func (r *rig) same(ctx context.Context, got *tree.Snapshot) error {
+	want, err := imported(ctx, r.pair.Plain)
+	if err != nil {
+		return err
+	}
+	r.compare++
+	differences, err := modeltest.Compare(ctx, got, want, modeltest.Comparison{
+		Since: r.since, AnyTime: r.pair.Mapped, Holes: len(r.commits) == 0, // nothing was copied up yet
+	})
+	if err != nil {
+		return err
+	}
+	if len(differences) > 0 {
+		return fmt.Errorf("it is not as in a plain directory:\n  %s", strings.Join(differences, "\n  "))
+	}
+	return nil
+}
+
+func (r *rig) unmount(ctx context.Context) error {
+	r.pair.Close()
+	_, err := r.Do(ctx, &volume.Unmount{Name: name})
+	return err
+}
+
+// remount mounts the same changes again, by a new server of the lower layer.
+func (r *rig) remount(ctx context.Context, o modeltest.Op) error {
+	if err := r.unmount(ctx); err != nil {
+		return err
+	}
+	if err := r.close(); err != nil {
+		return err
+	}
+	if err := r.open(ctx); err != nil {
+		return err
+	}
+	if _, err := r.Do(ctx, &volume.Mount{Name: name}); err != nil {
+		return err
+	}
+	return r.look(ctx, o)
+}
+
+// restart ends the Manager and begins another, while the mount goes on and files are held open.
+func (r *rig) restart(ctx context.Context, o modeltest.Op) error {
+	if err := r.Close(); err != nil {
+		return err
+	}
+	return r.manage(ctx)
+}
+
+// rebase commits, and begins anew with that as the base.
+func (r *rig) rebase(ctx context.Context, o modeltest.Op) error {
+	if err := r.set(ctx, volume.CommitOnUnmount); err != nil {
+		return err
+	}
+	if err := r.unmount(ctx); err != nil {
+		return err
+	}
+	if err := r.set(ctx, volume.CommitManually); err != nil {
+		return err
+	}
+	res, err := r.Do(ctx, &volume.Mount{Name: name})
+	if err != nil {
+		return err
+	}
+	if i := res.Volume; i.Base != i.Head {
+		return fmt.Errorf("mounted on %s, not on the head %s", i.Base, i.Head)
+	}
+	r.pair.Tested = res.Path
+	err = errors.Join(r.isPlain(ctx, res.Commit.Cid), r.look(ctx, o))
+	r.committed(res.Commit.Cid)
+	return err
+}
+
+func (r *rig) set(ctx context.Context, when string) error {
+	_, err := r.Do(ctx, &volume.Set{Name: name, Options: map[string]string{"commit": when}})
+	return err
+}
+
+// rollback goes back to one of the commits, on both sides. What was not committed is in a commit then.
+func (r *rig) rollback(ctx context.Context, o modeltest.Op) error {
+	if len(r.commits) == 0 {
+		return nil
+	}
+	if err := r.unmount(ctx); err != nil {
+		return err
+	}
+	to := r.commits[o.Seed%uint64(len(r.commits))]
+	res, err := r.Do(ctx, &volume.Rollback{Name: name, To: to.String()})
+	if err != nil {
+		return err
+	}
+	before, err := r.Resolve(ctx, name+"@~1")
+	if err != nil {
+		return err
+	}
+	if err := r.isPlain(ctx, before); err != nil {
+		return fmt.Errorf("what was committed before: %w", err)
+	}
+	if err := r.newPlain(ctx); err != nil {
+		return err
+	}
+	r.committed(res.Commit.Cid)
+	return r.look(ctx, o)
+}
+
+// clone makes a volume of the head and looks into it, read-only or not.
+func (r *rig) clone(ctx context.Context, o modeltest.Op) error {
+	if err := r.commit(ctx, o); err != nil {
+		return err
+	}
+	if _, err := r.Do(ctx, &volume.Clone{Name: name, To: "clone"}); err != nil {
+		return err
+	}
+	res, err := r.Do(ctx, &volume.Mount{Name: "clone", ReadOnly: o.Mode != 0})
+	if err != nil {
+		return err
+	}
+	err = r.looksLike(ctx, res.Path)
+	_, removeErr := r.Do(ctx, &volume.Remove{Name: "clone", Force: true})
+	return errors.Join(err, removeErr)
+}
+
+// collect removes from the store what no volume needs, and looks whether what is to be kept is still whole.
+func (r *rig) collect(ctx context.Context, o modeltest.Op) error {
+	if _, err := r.pins.Collect(ctx, local.CollectOptions{}); err != nil {
+		return err
+	}
+	for _, c := range r.commits {
+		s, err := tree.Open(ctx, r.store, c)
+		if err != nil {
+			return err
+		}
+		if err := s.CheckSize(ctx, "", tree.Limits{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

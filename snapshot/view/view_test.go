@@ -1,0 +1,182 @@
+package view
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"github.com/ipfs/go-cid"
+
+	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/meta"
+	"github.com/volary/volary/snapshot/tree"
+	tt "github.com/volary/volary/snapshot/tree/treetest"
+)
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func table(t testing.TB) *os.File {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(t.TempDir(), "table"), os.O_RDWR|os.O_CREATE, 0o600)
+	must(t, err)
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func viewOf(t testing.TB, b snapshot.Blocks, c cid.Cid, f *os.File) *View {
+	t.Helper()
+	s, err := tree.Open(context.Background(), b, c)
+	must(t, err)
+	sl, err := openSlots(f)
+	must(t, err)
+	v, err := newView(context.Background(), s, Options{}, sl)
+	must(t, err)
+	return v
+}
+
+func nested(depth int) tt.Node {
+	if depth == 0 {
+		return tt.File("leaf")
+	}
+	return tt.Dir(map[string]tt.Node{"a": nested(depth - 1), "b": tt.File(fmt.Sprint(depth)), "c": nested(depth - 1)})
+}
+
+func TestAServerAnswersForNumbersItNeverGaveOut(t *testing.T) {
+	ctx := context.Background()
+	b := tt.NewMemory()
+	mixed := nested(4)
+	mixed.Children["a"].Children["c"] = tt.Dir(map[string]tt.Node{"x": tt.File("x"), "y": nested(2)})
+	x := mixed.Children["a"].Children["c"]
+	x.NoRow = true
+	mixed.Children["a"].Children["c"] = x
+	for name, c := range map[string]cid.Cid{"rows": tt.Commit(t, b, nested(5)), "no rows": tt.Tree(t, b, nested(5)), "some": tt.Commit(t, b, mixed)} {
+		t.Run(name, func(t *testing.T) {
+			f := table(t)
+			first := viewOf(t, b, c, f)
+			ids := map[uint64]string{fuse.FUSE_ROOT_ID: ""}
+			for l, err := range first.snap.Walk(ctx, "", tree.Limits{}) {
+				must(t, err)
+				if l.Path == "" {
+					continue
+				}
+				p, err := first.lookup(ctx, l.Path)
+				must(t, err)
+				id := p.l.at(p.i).id
+				if other, taken := ids[id]; taken {
+					t.Fatalf("%q and %q have number %d", l.Path, other, id)
+				}
+				ids[id] = l.Path
+			}
+			for id, want := range ids {
+				p, err := viewOf(t, b, c, f).locate(ctx, id)
+				if err != nil || p.path() != want {
+					t.Errorf("%d is %q, %v, want %q", id, p.path(), err, want)
+				}
+			}
+			for _, id := range []uint64{0, 1 << 40, slotBit, slotBit | 5, slotBit | slotMask<<placeLen, math.MaxUint64} {
+				if _, named := ids[id]; named {
+					continue
+				}
+				if p, err := first.locate(ctx, id); !errors.Is(err, errNoSlot) {
+					t.Errorf("%#x is %q, %v", id, p.path(), err)
+				}
+			}
+		})
+	}
+}
+
+func TestCountsThatDoNotAddUpAreRefused(t *testing.T) {
+	ctx := context.Background()
+	for name, below := range map[string]uint64{"too few": 1, "huge": math.MaxUint64 - 1, "beyond what numbers have": slotBit} {
+		t.Run(name, func(t *testing.T) {
+			b := tt.NewMemory()
+			inner, _, err := meta.WriteDir(ctx, b, []meta.Row{{Name: "f", Attr: meta.Attr{Type: meta.File}}})
+			must(t, err)
+			rows, _, err := meta.WriteDir(ctx, b, []meta.Row{{Name: "d", Attr: meta.Attr{Type: meta.Dir, Below: below, Entries: inner}}})
+			must(t, err)
+			m, err := meta.WriteRoot(ctx, b, meta.Attr{Type: meta.Dir, Below: 1, Entries: rows}, nil)
+			must(t, err)
+			top := tt.Tree(t, b, tt.Dir(map[string]tt.Node{"d": tt.Dir(map[string]tt.Node{"f": tt.File("f")})}))
+			v := viewOf(t, b, tt.CommitOf(t, b, top, m), table(t))
+			if _, err := v.dir(ctx, fuse.FUSE_ROOT_ID); !errors.Is(err, snapshot.ErrFormat) {
+				t.Errorf("listed: %v", err)
+			}
+		})
+	}
+}
+
+func TestASlotIsOneDirectorys(t *testing.T) {
+	f := table(t)
+	s, err := openSlots(f)
+	must(t, err)
+	taken := scatter(7) & slotMask
+	s.dir[taken] = 99 // as if another directory had it
+	slot, err := s.of(7)
+	must(t, err)
+	if slot == taken {
+		t.Error("two directories have a slot")
+	}
+	if dir, place, err := s.decode(number(slot, 12)); dir != 7 || place != 12 || err != nil {
+		t.Errorf("decoded %d, %d, %v", dir, place, err)
+	}
+	if again, err := s.of(7); err != nil || again != slot {
+		t.Errorf("again: %d, %v", again, err)
+	}
+}
+
+func TestACacheIsBoundedAndLoadsOnce(t *testing.T) {
+	c := newCache[int, int](100)
+	loads := 0
+	var mu sync.Mutex
+	release := make(chan struct{})
+	var all sync.WaitGroup
+	for range 10 {
+		all.Go(func() {
+			v, err := c.get(1, true, func() (int, int, error) {
+				mu.Lock()
+				loads++
+				mu.Unlock()
+				<-release
+				return 11, 40, nil
+			})
+			if v != 11 || err != nil {
+				t.Errorf("got %d, %v", v, err)
+			}
+		})
+	}
+	close(release)
+	all.Wait()
+	if loads != 1 {
+		t.Errorf("loaded %d times", loads)
+	}
+	for k := range 10 {
+		if _, err := c.get(k, true, func() (int, int, error) { return k, 40, nil }); err != nil {
+			t.Error(err)
+		}
+	}
+	if c.size > 100 || len(c.held) > 2 {
+		t.Errorf("holds %d of %d bytes", len(c.held), c.size)
+	}
+	if _, err := c.get(50, true, func() (int, int, error) { return 0, 0, os.ErrInvalid }); !errors.Is(err, os.ErrInvalid) || c.busy(50) {
+		t.Errorf("a failure is kept: %v", err)
+	}
+}
+
+func TestDeviceNumbersAreThoseOfTheKernel(t *testing.T) {
+	for _, d := range []struct{ major, minor, want uint32 }{{1, 3, 0x103}, {8, 1, 0x801}, {4000, 70000, 0x70<<0 | 4000<<8 | (70000&^0xff)<<12}} {
+		if got := device(d.major, d.minor); got != d.want {
+			t.Errorf("%d:%d is %#x, want %#x", d.major, d.minor, got, d.want)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
 	"github.com/volary/volary/snapshot"
 )
@@ -36,10 +37,14 @@ func (m *Manager) read(ctx context.Context, s Session, r *record, op Commit, how
 	if same, err := m.isHead(ctx, s, r, c); err != nil || same {
 		return got, err
 	}
+	// Only what is durable is known when files are read again.
+	if err := s.Sync(ctx); err != nil {
+		return got, err
+	}
 	resume, err := m.pause(ctx, r)
 	switch {
 	case err == nil:
-		return m.readPaused(ctx, s, r, resume)
+		return m.readPaused(ctx, s, r, op, resume)
 	case op.Pause:
 		return got, err
 	}
@@ -54,9 +59,9 @@ func (m *Manager) pause(ctx context.Context, r *record) (resume func() error, er
 	return m.o.Pauser.Pause(ctx, m.o.Mounter.Path(m.overlayDir(r.Overlay.ID)))
 }
 
-// readPaused reads again what was read just before: those who write stand still only while the files are read that
-// changed since.
-func (m *Manager) readPaused(ctx context.Context, s Session, r *record, resume func() error) (reading, error) {
+// readPaused reads again what was read just before. Those who write stand still only while the files are read that
+// changed since, or shortly before that (importer.DefaultSlack).
+func (m *Manager) readPaused(ctx context.Context, s Session, r *record, op Commit, resume func() error) (reading, error) {
 	again := *r
 	again.Overlay = m.thisBoot(r.Overlay)
 	var broken error
@@ -68,7 +73,11 @@ func (m *Manager) readPaused(ctx context.Context, s Session, r *record, resume f
 		broken = fmt.Errorf("somebody changed %q", unsettled[0])
 	}
 	if err == nil && broken != nil {
-		m.log.Warn("not everybody stood still while files were read", logVolume, r.Name, logError, broken)
+		level := slog.LevelDebug
+		if op.Pause {
+			level = slog.LevelWarn
+		}
+		m.log.Log(ctx, level, "not everybody stood still while files were read", logVolume, r.Name, logError, broken)
 		return reading{c, unsettled, snapshot.Live}, nil
 	}
 	return reading{c, unsettled, snapshot.Paused}, err

@@ -36,6 +36,7 @@ const (
 const (
 	logCgroup = "cgroup"
 	logError  = "error"
+	logLimit  = "limit"
 )
 
 // Options of a Freezer.
@@ -103,7 +104,7 @@ func (f *Freezer) Pause(ctx context.Context, mount string) (resume func() error,
 type pause struct {
 	f      *Freezer
 	dev    uint64
-	cgroup *hierarchy
+	cgroup *hierarchy      // nil until somebody uses the mount
 	frozen map[string]bool // cgroups that are, by whomever
 
 	mu    sync.Mutex
@@ -112,10 +113,7 @@ type pause struct {
 	late  bool // the limit was reached
 }
 
-func (p *pause) begin(ctx context.Context) (err error) {
-	if p.cgroup, err = findHierarchy(); err != nil {
-		return fmt.Errorf("%w: %w", volume.ErrCannotPause, err)
-	}
+func (p *pause) begin(ctx context.Context) error {
 	wait := fmt.Errorf("did not stop within %s", p.f.o.Wait)
 	ctx, cancel := context.WithTimeoutCause(ctx, p.f.o.Wait, wait)
 	defer cancel()
@@ -141,11 +139,17 @@ func (p *pause) running() (map[string][]procs.Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", volume.ErrCannotPause, err)
 	}
+	using = slices.DeleteFunc(using, func(proc procs.Process) bool { return proc.PID == os.Getpid() })
+	if len(using) > 0 && p.cgroup == nil {
+		if p.cgroup, err = findHierarchy(); err != nil {
+			return nil, fmt.Errorf("%w: %w", volume.ErrCannotPause, err)
+		}
+	}
 	missing, free := map[string][]procs.Process{}, map[string][]procs.Process{}
 	for _, proc := range using {
 		c, err := p.cgroup.domainOf(proc.PID)
 		switch {
-		case proc.PID == os.Getpid(), isGone(err), p.covers(c):
+		case isGone(err), p.covers(c):
 			continue
 		case err != nil:
 			return nil, fmt.Errorf("%w: cgroup of %s: %w", volume.ErrCannotPause, proc, err)
@@ -268,6 +272,7 @@ func (p *pause) expire() {
 	p.late = true
 	p.mu.Unlock()
 	p.thaw()
+	p.f.log.Warn("processes were stopped for too long, and go on", logLimit, p.f.o.Limit)
 }
 
 // thaw lets everything go on that was frozen here.

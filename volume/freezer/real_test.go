@@ -28,6 +28,7 @@ const childEnv = "VOLARY_FREEZER_TEST"
 
 type childJob struct {
 	Write   string // count in the files of this directory
+	Read    string // or read all files of this one
 	Journal string // or pause who uses Mount again and again
 	Mount   string
 	Hold    bool // once, without an end
@@ -37,15 +38,26 @@ func TestMain(m *testing.M) {
 	if text := os.Getenv(childEnv); text != "" {
 		var j childJob
 		err := json.Unmarshal([]byte(text), &j)
-		if err == nil && j.Write != "" {
-			err = count(j.Write)
-		} else if err == nil {
-			err = j.pause()
+		if err == nil {
+			err = j.run()
 		}
-		fmt.Fprintln(os.Stderr, "child:", err)
-		os.Exit(1)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "child:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
+}
+
+func (j childJob) run() error {
+	switch {
+	case j.Write != "":
+		return count(j.Write)
+	case j.Read != "":
+		return readAll(j.Read)
+	}
+	return j.pause()
 }
 
 func (j childJob) pause() error {

@@ -12,9 +12,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	blocks "github.com/ipfs/go-block-format"
 	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/pinset/local"
@@ -63,8 +65,37 @@ func count(dir string) error {
 	}
 }
 
-// session is a volume.Session of a store.
-type session struct{ *store.Session }
+// readAll reads a directory of files that each hold their name.
+func readAll(dir string) error {
+	if err := os.Chdir(dir); err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	names, err := os.ReadDir(".")
+	if err != nil {
+		return err
+	}
+	for _, d := range names {
+		b, err := os.ReadFile(d.Name())
+		if err != nil || string(b) != d.Name() {
+			return fmt.Errorf("%s: %q, %w", d.Name(), b, err)
+		}
+	}
+	return nil
+}
+
+// session is a volume.Session of a store that counts the bytes put.
+type session struct {
+	*store.Session
+	put *atomic.Int64
+}
+
+func (s session) Put(ctx context.Context, bs ...blocks.Block) error {
+	for _, b := range bs {
+		s.put.Add(int64(len(b.RawData())))
+	}
+	return s.Session.Put(ctx, bs...)
+}
 
 func (s session) SaveStat(ctx context.Context, recs []importer.StatRecord) error {
 	own := make([]store.StatRecord, len(recs))
@@ -74,16 +105,20 @@ func (s session) SaveStat(ctx context.Context, recs []importer.StatRecord) error
 	return s.Session.SaveStat(ctx, own)
 }
 
-// timed measures how long pauses last.
+// timed measures how long pauses last, and how much is put meanwhile and at all.
 type timed struct {
 	volume.Pauser
 	last, most, all time.Duration
+	put             atomic.Int64
+	putMeanwhile    int64
 }
 
 func (p *timed) Pause(ctx context.Context, mount string) (func() error, error) {
 	began := time.Now()
 	resume, err := p.Pauser.Pause(ctx, mount)
+	before := p.put.Load()
 	return func() error {
+		p.putMeanwhile = p.put.Load() - before
 		err := resume()
 		p.last = time.Since(began)
 		p.most, p.all = max(p.most, p.last), p.all+p.last
@@ -105,7 +140,7 @@ func newVolume(t *testing.T) (*volume.Manager, snapshot.Blocks, *timed, string) 
 	m, err := volume.Open(filepath.Join(dir, "volumes"), volume.Options{
 		Begin: func(ctx context.Context) (volume.Session, error) {
 			s, err := st.Session(ctx)
-			return session{s}, err
+			return session{s, &p.put}, err
 		},
 		Blocks: st, Pins: pins, Own: pins, Author: "test", Pauser: p,
 		Mounter: overlay.New(holder.NewLower(holder.LowerOptions{})),
@@ -184,20 +219,55 @@ func TestRealFilesOfAPausedCommitAreOfOneInstant(t *testing.T) {
 	stop(writer)
 }
 
-func TestRealAPauseDoesNotLastAsLongAsTheReading(t *testing.T) {
+func TestRealWhatWasWrittenLongBeforeIsReadBeforeThePause(t *testing.T) {
 	m, _, pauses, dir := newVolume(t)
 	g := newCgroup(t)
 	g.start(t, inside(dir))
 	large, err := os.Create(filepath.Join(dir, "large"))
 	must(t, err)
-	_, err = io.CopyN(large, rand.NewChaCha8([32]byte{}), 128<<20)
+	const size = 128 << 20
+	_, err = io.CopyN(large, rand.NewChaCha8([32]byte{}), size)
 	must(t, errors.Join(err, large.Close()))
+	written := time.Now()
+	until(t, "the file is old enough to be remembered", func() bool { return time.Since(written) > importer.DefaultSlack+time.Second })
 	began := time.Now()
 	res, err := m.Do(t.Context(), &volume.Commit{Name: "data", Pause: true})
 	must(t, err)
 	took := time.Since(began)
-	if res.Consistency != snapshot.Paused || pauses.last > took/2 {
-		t.Errorf("of the %s of a commit that says it is %q, %s were a pause", took, res.Consistency, pauses.last)
+	if all := pauses.put.Load(); res.Consistency != snapshot.Paused || all < size || pauses.putMeanwhile > size/100 {
+		t.Errorf("for a commit that says it is %q, %d of %d bytes were read in the pause", res.Consistency, pauses.putMeanwhile, all)
 	}
 	t.Logf("of %s, %s were a pause", took, pauses.last)
+}
+
+// Whoever is stopped while the daemon reads for it must not see that.
+func TestRealAPauseInterruptsNoRead(t *testing.T) {
+	m, _, pauses, dir := newVolume(t)
+	for i := range 2000 {
+		name := fmt.Sprint("file", i)
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte(name), 0o644))
+	}
+	_, err := m.Do(t.Context(), &volume.Unmount{Name: "data"})
+	must(t, err)
+	res, err := m.Do(t.Context(), &volume.Mount{Name: "data"})
+	must(t, err)
+	g := newCgroup(t)
+	reader := g.start(t, child(t, childJob{Read: res.Path}))
+	ended := make(chan error)
+	go func() { ended <- reader.Wait() }()
+	for n := 0; ; n++ {
+		select {
+		case err := <-ended:
+			must(t, err)
+			if n == 0 {
+				t.Error("it was never stopped")
+			}
+			t.Logf("%d pauses", n)
+			return
+		default:
+		}
+		resume, err := pauses.Pause(t.Context(), res.Path)
+		must(t, err)
+		must(t, resume())
+	}
 }

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // measureMounts makes and mounts volumes of snapshots of different sizes, and reads a byte of each. The state was
@@ -88,7 +90,12 @@ func (p *volumePlan) measureWrites(ctx context.Context, g group) error {
 			return err
 		}
 		p.record(newWrite, who, float64(p.sizes.one)/1e9/u.Plain.Seconds())
-		return os.Remove(file)
+		if err := os.Remove(file); err != nil {
+			return err
+		}
+		unix.Sync()
+		settle() // the disk is told of the freed blocks in the background
+		return nil
 	})
 	return errors.Join(err, p.host.umount(ctx, g.name))
 }

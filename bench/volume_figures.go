@@ -3,6 +3,7 @@ package main
 // The contenders of the second part that the first does not have.
 const (
 	volumeName    = "volume"
+	fullName      = "volume, lower=full"
 	plainName     = "ext4"
 	ipfsMountName = "ipfs mount"
 )

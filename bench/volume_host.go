@@ -61,8 +61,11 @@ func (h *host) run(ctx context.Context, args ...string) (string, error) {
 }
 
 // create makes a volume, of a snapshot or empty, whose changes become commits only when asked to.
-func (h *host) create(ctx context.Context, name, root string) error {
+func (h *host) create(ctx context.Context, name, root string, options ...string) error {
 	args := []string{"volume", "create", name, "-o", "commit=manual"}
+	for _, o := range options {
+		args = append(args, "-o", o)
+	}
 	if root != "" {
 		args = append(args, "--from", root)
 	}

@@ -55,6 +55,14 @@ func (p *volumePlan) measureReads(ctx context.Context, g group) error {
 	if err != nil {
 		return err
 	}
+	if p.wants(g, fullName) {
+		if err := p.host.create(ctx, g.name+"-full", p.trees[oneTree].root, "lower=full"); err != nil {
+			return err
+		}
+		if places[fullName], err = p.host.mount(ctx, g.name+"-full"); err != nil {
+			return err
+		}
+	}
 	for _, dir := range places {
 		if err := readAll(filepath.Join(dir, "big"), p.sizes.one); err != nil {
 			return err
@@ -74,7 +82,7 @@ func (p *volumePlan) measureReads(ctx context.Context, g group) error {
 		p.record(warmRandom, who, float64(p.sizes.reads)/1000/took)
 		return err
 	})
-	return errors.Join(err, p.host.umount(ctx, g.name))
+	return errors.Join(err, p.host.umountAll(ctx))
 }
 
 // measureWrites writes a file, syncs and removes it.

@@ -42,7 +42,7 @@ func groups() []group {
 	return []group{
 		{"mount", "Mounts, each of a new volume", (*volumePlan).measureMounts, []string{volumeName}},
 		{"served", "Snapshots mounted anew, beside peers' mounts", (*volumePlan).measureServed, []string{volumeName, ipfsMountName, resticName, kopiaName}},
-		{"read", "Reads of one file, warm", (*volumePlan).measureReads, pair},
+		{"read", "Reads of one file, warm", (*volumePlan).measureReads, []string{volumeName, fullName, plainName}},
 		{"walk", "Walks of many files", (*volumePlan).measureWalks, pair},
 		{"commit", "Commits after a change of one small file", (*volumePlan).measureCommits, []string{volumeName, plainName, resticName, kopiaName}},
 		{"programs", "Programs", (*volumePlan).measurePrograms, pair},

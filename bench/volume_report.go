@@ -20,6 +20,7 @@ the volume's.
 - cold: mounted anew, the daemon of the volume (at "first stat-walk") started anew as well; blocks, packs and
   repositories are in the page cache
 - create and mount, commit: two commands and one, until the last one ended; what they promise is then on disk
+- lower=full: a volume whose snapshot was copied to the disk when it was mounted
 - stat by name: of files in directories that were not listed before
 - commit: the volume stays mounted, one file of it gets new content; the daemon and the command are volary's, ext4's
   line is what the disk takes to make one such file durable

@@ -16,10 +16,9 @@ const DefaultSlack = 3 * time.Second
 
 // device is a file system that files are read from.
 type device struct {
-	dev      uint64
-	caches   bool // its stamps can be trusted
-	slack    time.Duration
-	noXattrs atomic.Bool // it has none
+	dev    uint64
+	caches bool // its stamps can be trusted
+	slack  time.Duration
 
 	once   sync.Once
 	synced atomic.Int64 // ns since 1970, when the sync before the first reading began; 0: not yet

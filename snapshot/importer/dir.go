@@ -169,7 +169,7 @@ func (w *worker) opened(d *dir, e *entry) error {
 	}
 	e.extra = nil
 	e.setStat(&st)
-	xs, uncaptured, err := w.xattrs(fdTarget(d.fd), d.dev)
+	xs, uncaptured, err := w.xattrs(fdTarget(d.fd))
 	if err != nil {
 		return d.fault("read attributes of", "", err)
 	}

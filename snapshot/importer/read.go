@@ -124,7 +124,7 @@ type content struct {
 // readDone settles a file if nothing changed while it was read; else it is read again.
 func (w *worker) readDone(f *file, c content) error {
 	d, e := f.seg.dir, f.entry()
-	xs, uncaptured, err := w.xattrs(fdTarget(f.fd), d.dev)
+	xs, uncaptured, err := w.xattrs(fdTarget(f.fd))
 	if err != nil {
 		return f.fault("read attributes of", err)
 	}
@@ -227,7 +227,7 @@ func (w *worker) readOther(x ref, st *unix.Stat_t) error {
 		}
 		e.cid, e.tsize = c.CID, c.Tsize
 	}
-	xs, uncaptured, err := w.xattrs(entryTarget(at, e.name), d.dev)
+	xs, uncaptured, err := w.xattrs(entryTarget(at, e.name))
 	if err != nil && err != unix.ENOENT {
 		return d.fault("read attributes of", e.name, err)
 	}

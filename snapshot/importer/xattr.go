@@ -50,15 +50,11 @@ func captured(name string) bool {
 
 // xattrs reads the extended attributes, in byte order of their names, and the names of those that a snapshot
 // does not hold. A file system that has none, and an attribute that the caller may not read, are no error.
-func (w *worker) xattrs(t target, dev *device) (xs []meta.Xattr, uncaptured []string, _ error) {
-	if dev.noXattrs.Load() {
-		return nil, nil, nil
-	}
+func (w *worker) xattrs(t target) (xs []meta.Xattr, uncaptured []string, _ error) {
 	list, err := grow(w.scratch, t.list)
 	switch err {
 	case nil:
-	case unix.ENOTSUP:
-		dev.noXattrs.Store(true)
+	case unix.ENOTSUP: // not all of its device need be so: an overlay answers for the layer that has the file
 		return nil, nil, nil
 	case unix.EPERM, unix.EACCES:
 		return nil, nil, nil

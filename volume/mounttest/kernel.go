@@ -103,12 +103,14 @@ func testForeign(x *mount) {
 }
 
 func testAttributes(x *mount) {
+	x.base.Commit.NoXattrs = true
 	x.mount(volume.MountOptions{})
 	x.must(os.Lchown(x.at("link"), 1, 2))
 	x.must(os.Chown(x.at("a"), 3, 4))
 	x.must(os.Chmod(x.at("a"), 0o755|os.ModeSetuid))
 	x.must(unix.Setxattr(x.at("dir"), "user.x", []byte("value"), 0))
 	x.must(unix.Setxattr(x.at("a"), "trusted.x", []byte("value"), 0))
+	x.must(unix.Setxattr(x.at("none"), "user.x", []byte("value"), 0))
 	x.must(unix.Mknod(x.at("null"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
 	x.must(unix.Mknod(x.at("socket"), unix.S_IFSOCK|0o600, 0))
 	c := x.snapshot()
@@ -122,6 +124,9 @@ func testAttributes(x *mount) {
 	}
 	if d := all["dir"]; len(d.Xattrs) != 1 || d.Xattrs[0].Name != "user.x" || string(d.Xattrs[0].Value) != "value" {
 		x.Errorf("dir is %+v", d)
+	}
+	if len(all["none"].Xattrs) != 1 || c.NoXattrs {
+		x.Errorf("none is %+v, and the commit says that there are no attributes: %v", all["none"], c.NoXattrs)
 	}
 	if all["null"].Type != meta.CharDevice.String() || all["socket"].Type != meta.Socket.String() {
 		x.Errorf("%+v, %+v", all["null"], all["socket"])

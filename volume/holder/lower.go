@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -144,10 +143,11 @@ func (l *Lower) held(ctx context.Context, dir string) (c view.Connection, was he
 	return view.Connection{Device: files[0], Table: files[1], Init: was.Init}, was, nil
 }
 
-// detachDead takes a mount away whose server is gone for good.
+// detachDead takes a mount away whose server is gone for good. What the kernel has of its files it goes on telling;
+// how large it is it asks each time.
 func detachDead(dir string) error {
-	_, err := os.Lstat(dir)
-	if !errors.Is(err, unix.ENOTCONN) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); !errors.Is(err, unix.ENOTCONN) {
 		return fmt.Errorf("something is mounted at %s that is not held: %w", dir, fs.ErrExist)
 	}
 	return unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)

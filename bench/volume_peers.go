@@ -14,7 +14,7 @@ type peer struct {
 	ids map[string]string // of snapshots, by tree
 }
 
-// openPeer opens a repository of a peer that mounts.
+// openPeer opens a repository of a peer that mounts. Close it when done.
 func (p *volumePlan) openPeer(ctx context.Context, g group, name string) (*peer, error) {
 	dir := filepath.Join(p.work, g.name+"-"+filepath.Base(name))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -35,14 +35,18 @@ func (p *volumePlan) openPeer(ctx context.Context, g group, name string) (*peer,
 	if err != nil {
 		return nil, err
 	}
-	p.undo = append(p.undo, r.Close)
 	return &peer{repository: r, ids: map[string]string{}}, nil
 }
 
 // measureServed mounts the same snapshots by each contender, every time anew, and walks and reads them. What the
 // contenders keep their snapshots in is in the page cache.
-func (p *volumePlan) measureServed(ctx context.Context, g group) error {
+func (p *volumePlan) measureServed(ctx context.Context, g group) (err error) {
 	peers := map[string]*peer{}
+	defer func() {
+		for _, r := range peers {
+			err = errors.Join(err, r.Close())
+		}
+	}()
 	for _, name := range []string{servedTree, oneTree} {
 		t, err := p.snapshot(ctx, name)
 		if err != nil {
@@ -53,9 +57,11 @@ func (p *volumePlan) measureServed(ctx context.Context, g group) error {
 				continue
 			}
 			if peers[who] == nil {
-				if peers[who], err = p.openPeer(ctx, g, who); err != nil {
+				r, err := p.openPeer(ctx, g, who)
+				if err != nil {
 					return fmt.Errorf("%s: %w", who, err)
 				}
+				peers[who] = r
 			}
 			if peers[who].ids[name], _, err = peers[who].Snapshot(ctx, t.dir); err != nil {
 				return fmt.Errorf("%s: %w", who, err)
@@ -260,11 +266,12 @@ func (p *volumePlan) measureCommit(ctx context.Context, c committed, n int) erro
 }
 
 // measurePeerCommit has a peer make the second snapshot of a part of the mounted volume.
-func (p *volumePlan) measurePeerCommit(ctx context.Context, g group, who, src, path string) error {
+func (p *volumePlan) measurePeerCommit(ctx context.Context, g group, who, src, path string) (err error) {
 	r, err := p.openPeer(ctx, g, who)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, r.Close()) }()
 	progress("%s: first snapshot of a part", who)
 	if _, _, err := r.Snapshot(ctx, src); err != nil {
 		return err

@@ -19,3 +19,10 @@ func TestLongAVolumeIsAPlainDirectory(t *testing.T) {
 		t.Run(fmt.Sprint(i), func(t *testing.T) { model(t, options, 10_000) })
 	}
 }
+
+// TestLongNothingIsLost ends lives at every step, each time that it is taken.
+func TestLongNothingIsLost(t *testing.T) {
+	for name, how := range map[string]crash{"killed": {}, "killed, held": {held: true}, "without power": {power: true}} {
+		t.Run(name, func(t *testing.T) { crashes(t, how, func(int, int) bool { return true }) })
+	}
+}

@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -17,6 +19,7 @@ import (
 	"github.com/volary/volary/pinset/local"
 	"github.com/volary/volary/snapshot/blockstest"
 	"github.com/volary/volary/snapshot/importer"
+	"github.com/volary/volary/snapshot/meta"
 	"github.com/volary/volary/snapshot/restorer"
 	"github.com/volary/volary/snapshot/store"
 	"github.com/volary/volary/snapshot/tree"
@@ -30,6 +33,7 @@ import (
 type machine struct {
 	dir     string
 	step    func(label string) error
+	boot    string
 	lower   holder.LowerOptions
 	store   *store.Store
 	pins    *local.Set
@@ -66,7 +70,7 @@ func (m *machine) manage(ctx context.Context) (err error) {
 		return session{s}, err
 	}
 	m.Manager, err = volume.Open(filepath.Join(m.dir, "volumes"), volume.Options{
-		Begin: begin, Blocks: m.store, Pins: m.pins, Own: m.pins, Mounter: m.mounter, Author: "test", Step: m.step,
+		Begin: begin, Blocks: m.store, Pins: m.pins, Own: m.pins, Mounter: m.mounter, Author: "test", Step: m.step, Boot: m.boot,
 	})
 	if err != nil {
 		return err
@@ -75,6 +79,27 @@ func (m *machine) manage(ctx context.Context) (err error) {
 }
 
 func (m *machine) close() error { return errors.Join(m.Manager.Close(), m.store.Close()) }
+
+// contents are the files of a snapshot.
+func (m *machine) contents(t *testing.T, c cid.Cid) map[string]string {
+	t.Helper()
+	ctx := t.Context()
+	s, err := tree.Open(ctx, m.store, c)
+	must(t, err)
+	files := map[string]string{}
+	for e, err := range s.Walk(ctx, "", tree.Limits{}) {
+		must(t, err)
+		if e.Type != meta.File {
+			continue
+		}
+		r, err := s.Reader(ctx, e.Entry)
+		must(t, err)
+		data, err := io.ReadAll(r)
+		must(t, errors.Join(err, r.Close()))
+		files[e.Path] = string(data)
+	}
+	return files
+}
 
 // rig is a volume, and a plain directory on the same file system that is to be the same.
 type rig struct {

@@ -31,7 +31,20 @@ func Mount(ctx context.Context, s *tree.Snapshot, dir string, o Options) (*Serve
 		return nil, fmt.Errorf("mount %s at %s: %w", s.CID, dir, err)
 	}
 	srv.serve()
+	declinePolls(dir)
 	return srv, nil
+}
+
+// declinePolls has the kernel ask whether files can be polled, and learn that they cannot. The runtime polls the
+// files that a program opens, without leaving a processor to its other goroutines: a program that opens a file
+// in a mount it serves itself would wait for itself. go-fuse knows a file by this name, which is in no listing.
+func declinePolls(dir string) {
+	fd, err := unix.Open(filepath.Join(dir, ".go-fuse-epoll-hack"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	unix.Close(fd)
 }
 
 // Attach is Mount without a server: whoever reads in the mount waits until another process has called Resume.

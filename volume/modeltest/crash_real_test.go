@@ -38,6 +38,31 @@ func TestRealKilledAtAnyStepAHeldMountGoesOn(t *testing.T) { crashes(t, crash{he
 
 func TestRealWithoutPowerAtAnyStepNothingIsLost(t *testing.T) { crashes(t, crash{power: true}, once) }
 
+// TestRealAPowerCutDoesNotUndoWhatWasCommitted is about a file that is written to during the commit: what the
+// commit has of it must not be newer than what the mount has afterwards.
+func TestRealAPowerCutDoesNotUndoWhatWasCommitted(t *testing.T) {
+	disk := disktest.New(t, 1<<30)
+	t.Cleanup(func() { bringDown(t, disk.Mount) })
+	for n := range 5 {
+		dir := filepath.Join(disk.Mount, fmt.Sprint(n))
+		must(t, os.Mkdir(dir, 0o711))
+		p := crash{power: true}.live(t, disk, "count", dir, "stopped")
+		bringDown(t, disk.Mount)
+		disk.Remount(t)
+		m := &machine{dir: dir, boot: "another"}
+		must(t, m.open(context.WithoutCancel(t.Context())))
+		c, err := cid.Decode(p.heads[len(p.heads)-1])
+		must(t, err)
+		committed, seen := m.contents(t, c)["count"], m.seen(t, name)["count"]
+		if len(seen) != len(committed) || seen < committed || strings.TrimLeft(committed, "0") == "" {
+			t.Errorf("%s was committed, and after a power cut it is %s", committed, seen)
+		}
+		_, err = m.Do(t.Context(), &volume.Unmount{Name: name})
+		must(t, err)
+		must(t, m.close())
+	}
+}
+
 // once picks the first and the last time that a label is reached.
 func once(n, of int) bool { return n == 1 || n == of }
 
@@ -114,10 +139,22 @@ func (how crash) run(t *testing.T, disk *disktest.Disk, dirName, stop string) *p
 	t.Helper()
 	dir := filepath.Join(disk.Mount, dirName)
 	must(t, os.Mkdir(dir, 0o711))
+	p := how.live(t, disk, "live", dir, stop)
+	if how.power && stop != "" {
+		bringDown(t, disk.Mount)
+		disk.Remount(t)
+	}
+	how.check(t, dir, p)
+	return p
+}
+
+// live has a child do something in a directory until it is stopped, and returns what it said.
+func (how crash) live(t *testing.T, disk *disktest.Disk, what, dir, stop string) *past {
+	t.Helper()
 	exe, err := os.Executable()
 	must(t, err)
 	child := exec.Command(exe)
-	child.Env = append(os.Environ(), envChild+"=live", envDir+"="+dir, envStop+"="+stop)
+	child.Env = append(os.Environ(), envChild+"="+what, envDir+"="+dir, envStop+"="+stop)
 	for env, set := range map[string]bool{envPower + "=" + disk.Mount: how.power, envHeld + "=1": how.held, envCount + "=1": stop == ""} {
 		if set {
 			child.Env = append(child.Env, env)
@@ -135,11 +172,6 @@ func (how crash) run(t *testing.T, disk *disktest.Disk, dirName, stop string) *p
 	for s := bufio.NewScanner(bytes.NewReader(out)); s.Scan(); {
 		p.read(s.Text())
 	}
-	if how.power && stop != "" {
-		bringDown(t, disk.Mount)
-		disk.Remount(t)
-	}
-	how.check(t, dir, p)
 	return p
 }
 

@@ -167,3 +167,38 @@ func fsync(path string) error {
 	defer f.Close()
 	return unix.Fsync(int(f.Fd()))
 }
+
+// countUp commits while a file counts up, and loses power once the last commit is acknowledged.
+func countUp(ctx context.Context, dir string) error {
+	l := &life{machine: machine{dir: dir}}
+	if err := l.open(ctx); err != nil {
+		return err
+	}
+	l.do(ctx, "", &volume.Create{Name: name})
+	l.mount(ctx, name)
+	l.write("count", fmt.Sprintf(counter, 0), true)
+	if l.err != nil {
+		return l.err
+	}
+	counts, err := os.OpenFile(filepath.Join(l.at, "count"), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	go func() {
+		for n := 1; ; n++ {
+			if _, err := counts.WriteAt(fmt.Appendf(nil, counter, n), 0); err != nil {
+				return // the power is gone
+			}
+		}
+	}()
+	for range 3 {
+		l.do(ctx, "committed", &volume.Commit{Name: name})
+	}
+	if l.err != nil {
+		return l.err
+	}
+	return stopAt("committed:1")("committed")
+}
+
+// counter is how a number is written, always as long.
+const counter = "%012d"

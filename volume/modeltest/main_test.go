@@ -28,6 +28,8 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "live":
 		err = live(ctx, os.Getenv(envDir))
+	case "count":
+		err = countUp(ctx, os.Getenv(envDir))
 	case "hold":
 		err = holder.Hold(ctx, socketOf(os.Getenv(envDir)), holder.HoldOptions{Idle: 100 * time.Millisecond, Ready: func() {
 			os.NewFile(3, "ready").Write([]byte{1})

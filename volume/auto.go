@@ -8,6 +8,9 @@ import (
 // commitsDue is how often volumes are looked at that are committed on an interval.
 const commitsDue = time.Second
 
+// trashDue is how often it is looked for removed volumes whose time is over.
+const trashDue = time.Hour
+
 // ChangeTeller is what a Mounter is beyond that if it can say when something in a mount was last changed.
 type ChangeTeller interface {
 	LastChange(ctx context.Context, dir string) (time.Time, error)
@@ -25,12 +28,16 @@ func (m *Manager) Run(ctx context.Context) {
 	due := schedule{map[string]time.Time{}, map[string]time.Time{}}
 	tick := time.NewTicker(commitsDue)
 	defer tick.Stop()
+	trash := time.NewTicker(trashDue)
+	defer trash.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 			m.commitDue(ctx, due)
+		case <-trash.C:
+			m.emptyTrash(ctx)
 		}
 	}
 }
@@ -59,6 +66,7 @@ func (m *Manager) commitDue(ctx context.Context, due schedule) {
 		}
 		if _, err := m.Do(ctx, &Commit{Name: r.Name, pauseIfCan: !o.NoPause}); err != nil && ctx.Err() == nil {
 			m.log.Error("automatic commit", logVolume, r.Name, logError, err)
+			delete(due.quiet, r.ID)
 		}
 	}
 }

@@ -24,7 +24,7 @@ const (
 	StepPin     = "commit-pinned"
 	StepHead    = "head-recorded"
 	StepUnmount = "unmounted"
-	StepRetire  = "overlay-retired" // new head and the end of the overlay, in one
+	StepRetire  = "overlay-retired"
 	StepDelete  = "overlay-deleted"
 )
 
@@ -92,7 +92,11 @@ func (m *Manager) commit(ctx context.Context, r *record, op Commit, how snapshot
 		return Result{Commit: r.Head, Unsettled: got.unsettled}, m.rememberBoot(r)
 	}
 	c.Message, c.Labels, c.Consistency = op.Message, op.Labels, got.how
-	next, err := m.extend(ctx, s, r, c, r.Head.Cid)
+	own, err := m.o.Own.Own(ctx, r.Head.Cid)
+	if err != nil {
+		return Result{}, err
+	}
+	next, err := m.extend(ctx, s, r, c, own, r.Head.Cid)
 	if err != nil {
 		return Result{}, err
 	}
@@ -104,7 +108,7 @@ func (m *Manager) commit(ctx context.Context, r *record, op Commit, how snapshot
 		return Result{}, err
 	}
 	*r = *next
-	if _, err := m.retain(ctx, r, false); err != nil {
+	if err := m.letGo(ctx, r); err != nil {
 		// The commit stands; what is kept too long goes with the next one.
 		m.log.Warn("cannot let go of earlier commits", logVolume, r.Name, logError, err)
 	}
@@ -205,8 +209,9 @@ func (m *Manager) isHead(ctx context.Context, s Session, r *record, c *snapshot.
 }
 
 // extend makes a commit durable and kept, the child of parents, and returns the record with it as its head.
-// Its order is the argument that nothing is lost: blocks, then the pin that keeps them, then whoever speaks of it.
-func (m *Manager) extend(ctx context.Context, s Session, r *record, c *snapshot.Commit, parents ...cid.Cid) (*record, error) {
+// Its order is the argument that nothing is lost: blocks, then the pin that keeps them, then whoever speaks of it. own
+// says that all that is in it is of this host: what began elsewhere stays foreign for good.
+func (m *Manager) extend(ctx context.Context, s Session, r *record, c *snapshot.Commit, own bool, parents ...cid.Cid) (*record, error) {
 	c.Author, c.Time = m.o.Author, m.o.Now().UTC()
 	if err := snapshot.Extend(ctx, s, c, parents...); err != nil {
 		return nil, err
@@ -227,8 +232,10 @@ func (m *Manager) extend(ctx context.Context, s Session, r *record, c *snapshot.
 	if err := m.step(StepPin); err != nil {
 		return nil, err
 	}
-	if err := m.o.Own.MarkOwn(ctx, blk.Cid()); err != nil {
-		return nil, err
+	if own {
+		if err := m.o.Own.MarkOwn(ctx, blk.Cid()); err != nil {
+			return nil, err
+		}
 	}
 	next := *r
 	next.Head, next.Sequence = CID{blk.Cid()}, c.Sequence

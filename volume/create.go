@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"maps"
 
 	"github.com/ipfs/go-cid"
 
@@ -39,7 +40,13 @@ func (op *Create) run(ctx context.Context, m *Manager) (Result, error) {
 			return Result{}, err
 		}
 	}
-	r, err := m.create(ctx, op.Name, op.Options, func(ctx context.Context, s Session) (*snapshot.Commit, []cid.Cid, error) {
+	own := true
+	if from.Defined() {
+		if own, err = m.o.Own.Own(ctx, from); err != nil {
+			return Result{}, err
+		}
+	}
+	r, err := m.create(ctx, op.Name, op.Options, own, func(ctx context.Context, s Session) (*snapshot.Commit, []cid.Cid, error) {
 		if from.Defined() {
 			return over(ctx, s, from)
 		}
@@ -58,7 +65,7 @@ func (m *Manager) result(ctx context.Context, r *record) (Result, error) {
 }
 
 // create records a new volume with the commit that first makes.
-func (m *Manager) create(ctx context.Context, name string, options map[string]string,
+func (m *Manager) create(ctx context.Context, name string, options map[string]string, own bool,
 	first func(context.Context, Session) (*snapshot.Commit, []cid.Cid, error)) (*record, error) {
 	s, err := m.o.Begin(ctx)
 	if err != nil {
@@ -71,7 +78,7 @@ func (m *Manager) create(ctx context.Context, name string, options map[string]st
 	}
 	r := &record{Name: name, ID: newID(), Created: m.o.Now().UTC(), Options: options}
 	c.Consistency = snapshot.Clean
-	if r, err = m.extend(ctx, s, r, c, parents...); err != nil {
+	if r, err = m.extend(ctx, s, r, c, own, parents...); err != nil {
 		return nil, err
 	}
 	if err := m.step(StepHead); err != nil {
@@ -127,6 +134,8 @@ type Clone struct {
 	Name    string            `json:"name"` // or a reference to one of its states, such as data@3
 	To      string            `json:"to"`
 	Options map[string]string `json:"options,omitempty"` // instead of those of the other
+
+	WithoutHooks bool `json:"-"` // of the other's options, leave those out that name commands
 }
 
 func (op *Clone) run(ctx context.Context, m *Manager) (Result, error) {
@@ -137,7 +146,10 @@ func (op *Clone) run(ctx context.Context, m *Manager) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		options = r.Options
+		options = maps.Clone(r.Options)
+		if op.WithoutHooks {
+			maps.DeleteFunc(options, func(key, _ string) bool { return isHook(key) })
+		}
 	}
 	return (&Create{Name: op.To, From: op.Name, Options: options}).run(ctx, m)
 }

@@ -6,8 +6,10 @@ import (
 	"iter"
 	"maps"
 
+	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 
+	"github.com/volary/volary/pinset"
 	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/tree"
 )
@@ -84,7 +86,11 @@ func (m *Manager) rollback(ctx context.Context, r *record, to cid.Cid, message s
 	if c.Message == "" {
 		c.Message = "rolled back to " + to.String()
 	}
-	next, err := m.extend(ctx, s, r, c, r.Head.Cid)
+	own, err := m.o.Own.Own(ctx, to)
+	if err != nil {
+		return err
+	}
+	next, err := m.extend(ctx, s, r, c, own, r.Head.Cid)
 	if err != nil {
 		return err
 	}
@@ -127,6 +133,8 @@ func (op *Tag) run(ctx context.Context, m *Manager) (Result, error) {
 	}
 	if tags[op.Tag] = target; op.Delete {
 		delete(tags, op.Tag)
+	} else if err := m.keep(ctx, r, target.Cid); err != nil {
+		return Result{}, fmt.Errorf("tag %s: %w", op.Tag, err)
 	}
 	r.Tags = tags
 	if err := m.db.put(r); err != nil {
@@ -141,4 +149,33 @@ func checkTag(tag string) error {
 		return fmt.Errorf("tag %q: %w\na tag is a name that does not begin with a digit, '~', '.' or '-'", tag, ErrInvalid)
 	}
 	return nil
+}
+
+// keep pins a state of a volume that may not be kept any more. All of it must still be there.
+func (m *Manager) keep(ctx context.Context, r *record, root cid.Cid) error {
+	status, err := m.o.Pins.Status(ctx, root)
+	if err != nil || status.State != pinset.Unpinned {
+		return err
+	}
+	s, err := m.o.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	err = snapshot.WalkDAG(ctx, s, []cid.Cid{root}, func(c cid.Cid, _ blocks.Block, err error) error {
+		if err != nil {
+			return fmt.Errorf("%s is not kept any more, and not whole: %w", root, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	t, err := tree.Open(ctx, s, root)
+	if err != nil {
+		return err
+	}
+	at := *r
+	at.Head, at.Sequence = CID{root}, t.Commit.Sequence
+	return m.o.Pins.Add(ctx, pinOf(&at, t.Commit.Time))
 }

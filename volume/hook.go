@@ -30,8 +30,16 @@ func HasHooks(op Operation) bool {
 	case *Set:
 		options = op.Options
 	}
-	return options["exec-before"] != "" || options["exec-after"] != ""
+	for key := range options {
+		if isHook(key) {
+			return true
+		}
+	}
+	return false
 }
+
+// isHook reports whether an option is about commands that the daemon runs.
+func isHook(key string) bool { return strings.HasPrefix(key, "exec-") }
 
 func (h Hooks) any() bool { return h.Before != "" || h.After != "" }
 
@@ -75,17 +83,30 @@ func (h Hooks) exec(ctx context.Context, command string, env []string) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput()
+	out := new(tail)
+	cmd.Stdout, cmd.Stderr = out, out
+	err := cmd.Run()
 	switch {
-	case err == nil:
+	case err == nil || errors.Is(err, exec.ErrWaitDelay): // the command is done; what it left behind has its output open
 		return nil
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	}
-	last := strings.TrimSpace(string(out))
+	last := strings.TrimSpace(string(*out))
 	last = last[strings.LastIndexByte(last, '\n')+1:]
 	if last != "" {
 		return fmt.Errorf("%q: %w: %.200s", command, err, last)
 	}
 	return fmt.Errorf("%q: %w", command, err)
+}
+
+// tail keeps the end of what is written.
+type tail []byte
+
+const tailSize = 1 << 10
+
+func (t *tail) Write(b []byte) (int, error) {
+	*t = append(*t, b[max(0, len(b)-tailSize):]...)
+	*t = (*t)[max(0, len(*t)-tailSize):]
+	return len(b), nil
 }

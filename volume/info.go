@@ -14,7 +14,7 @@ type Info struct {
 	Created    time.Time         `json:"created"`
 	Options    map[string]string `json:"options,omitempty"`
 	Tags       map[string]CID    `json:"tags,omitempty"`
-	Dirty      *bool             `json:"dirty,omitempty"` // there are changes that no commit has; only when asked for
+	Dirty      *bool             `json:"dirty,omitempty"` // there are changes that no commit has; only when asked for, and where it can be known
 	Base       CID               `json:"base,omitzero"`   // what the changes are on
 	Mountpoint string            `json:"mountpoint,omitempty"`
 	Users      []string          `json:"users,omitempty"`
@@ -36,7 +36,8 @@ func (m *Manager) info(ctx context.Context, r *record, withDirty bool) (*Info, e
 	if !r.Removed.IsZero() {
 		i.Removed = &r.Removed
 	}
-	if !withDirty {
+	unknown := m.o.Mounter == nil && r.Overlay != nil && !r.Overlay.ReadOnly
+	if !withDirty || unknown {
 		return i, nil
 	}
 	dirty, err := m.dirty(ctx, r)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/volary/volary/pinset/local"
 	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/importer"
 	"github.com/volary/volary/snapshot/tree"
 	"github.com/volary/volary/volume"
 	"github.com/volary/volary/volume/mounttest"
@@ -330,5 +331,98 @@ func TestAHeadThatWasUnpinnedIsPinnedAtTheStart(t *testing.T) {
 	h.restart()
 	if h.count() != 1 {
 		t.Error("the head is not pinned")
+	}
+}
+
+func TestWhatBeganElsewhereStaysForeign(t *testing.T) {
+	h := newHost(t, mounttest.NewCopies())
+	h.do(&volume.Create{Name: "own"})
+	own := h.resolve("own")
+	foreign := h.imported(map[string]string{"a": "1"})
+	h.do(&volume.Create{Name: "data", From: foreign.String()})
+	dir := h.do(&volume.Mount{Name: "data"}).Path
+	h.write(filepath.Join(dir, "b"), "2")
+	h.do(&volume.Unmount{Name: "data"})
+	h.do(&volume.Clone{Name: "data", To: "copy"})
+	h.do(&volume.Rollback{Name: "own", To: "data@1"})
+	for ref, want := range map[string]bool{"data": false, "copy": false, "own": false, own.String(): true} {
+		if got, err := h.pins.Own(t.Context(), h.resolve(ref)); err != nil || got != want {
+			t.Errorf("%s is this host's own: %v, %v", ref, got, err)
+		}
+	}
+}
+
+// imported is a snapshot that nobody has said to be this host's.
+func (h *host) imported(files map[string]string) cid.Cid {
+	h.t.Helper()
+	dir := h.t.TempDir()
+	for name, content := range files {
+		h.write(filepath.Join(dir, name), content)
+	}
+	r, err := importer.Import(h.t.Context(), h.store, dir, importer.Options{})
+	h.must(err)
+	r.Commit.Sequence, r.Commit.Time = 1, h.now
+	blk, err := snapshot.EncodeCommit(r.Commit)
+	h.must(err)
+	h.must(h.store.Put(h.t.Context(), blk))
+	return blk.Cid()
+}
+
+func TestATagKeepsItsStateWhateverTheRulesSay(t *testing.T) {
+	h := newHost(t, mounttest.NewCopies())
+	h.do(&volume.Create{Name: "data", Options: map[string]string{"keep": "last:1"}})
+	dir := h.do(&volume.Mount{Name: "data"}).Path
+	for _, content := range []string{"1", "2", "3"} {
+		h.write(filepath.Join(dir, "a"), content)
+		h.do(&volume.Commit{Name: "data"})
+	}
+	h.do(&volume.Unmount{Name: "data"})
+	h.do(&volume.Retain{Name: "data"})
+	h.do(&volume.Tag{Name: "data", Tag: "old", State: "2"}) // not kept, but still there
+	h.do(&volume.Clone{Name: "data@old", To: "copy"})
+	h.do(&volume.Tag{Name: "copy", Tag: "shared", State: "2"})
+	_, err := h.pins.Collect(t.Context(), local.CollectOptions{})
+	h.must(err)
+	h.wantFiles("data@old", files{"a": "1"})
+	h.refused(&volume.Tag{Name: "data", Tag: "gone", State: "3"}, snapshot.ErrNotFound)
+
+	h.do(&volume.Tag{Name: "data", Tag: "old", Delete: true})
+	h.do(&volume.Retain{Name: "data"})
+	_, err = h.pins.Collect(t.Context(), local.CollectOptions{})
+	h.must(err)
+	h.wantFiles("copy@shared", files{"a": "1"}) // another volume has a tag of it
+}
+
+func TestMemoryThatIsGoneDoesNotUndoACommit(t *testing.T) {
+	h := newHost(t, mounttest.NewCopies())
+	h.boot = "first"
+	h.restart()
+	h.do(&volume.Create{Name: "data", Options: map[string]string{"overlay": "tmpfs"}})
+	dir := h.do(&volume.Mount{Name: "data"}).Path
+	h.write(filepath.Join(dir, "a"), "1")
+	h.do(&volume.Commit{Name: "data"})
+	h.must(os.RemoveAll(dir))
+	h.boot = "second"
+	h.restart()
+	h.do(&volume.Commit{Name: "data"})
+	h.wantFiles("data", files{"a": "1"})
+	h.do(&volume.Remove{Name: "data", Force: true})
+	h.do(&volume.Undelete{Name: "data"})
+	h.wantFiles("data", files{"a": "1"})
+}
+
+func TestDiscardThrowsAwayOnlyWhatIsNotCommitted(t *testing.T) {
+	h := newHost(t, mounttest.NewCopies())
+	h.do(&volume.Create{Name: "data", Options: map[string]string{"commit": "manual"}})
+	dir := h.do(&volume.Mount{Name: "data"}).Path
+	h.write(filepath.Join(dir, "a"), "1")
+	h.do(&volume.Commit{Name: "data"})
+	h.write(filepath.Join(dir, "a"), "2")
+	h.refused(&volume.Discard{Name: "data"}, volume.ErrMounted)
+	h.do(&volume.Unmount{Name: "data"})
+	h.do(&volume.Discard{Name: "data"})
+	dir = h.do(&volume.Mount{Name: "data"}).Path
+	if b, err := os.ReadFile(filepath.Join(dir, "a")); err != nil || string(b) != "1" {
+		t.Errorf("after discarding, a is %q, %v", b, err)
 	}
 }

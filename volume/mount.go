@@ -210,6 +210,9 @@ func (m *Manager) settle(ctx context.Context, r *record, message string) error {
 	if err := m.o.Mounter.Unmount(ctx, dir); err != nil {
 		return err
 	}
+	if r.Overlay.Tmpfs {
+		return m.retire(r) // the changes went with the mount, as the option says
+	}
 	if _, err := m.commit(ctx, r, Commit{Message: message}, consistencyOf(r)); err != nil {
 		return err
 	}
@@ -236,22 +239,39 @@ func (m *Manager) retire(r *record) error {
 
 // sweep deletes the directories of retired overlays.
 func (m *Manager) sweep() error {
+	m.sweeping.Lock()
+	defer m.sweeping.Unlock()
 	ids, err := m.db.retired()
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for _, id := range ids {
 		if err := m.step(StepDelete); err != nil {
 			return err
 		}
-		if err := removeOverlay(m.overlayDir(id)); err != nil {
-			return fmt.Errorf("delete the changes that were committed: %w", err)
+		err := removeOverlay(m.overlayDir(id))
+		if err == nil {
+			err = m.db.deleted(id)
 		}
-		if err := m.db.deleted(id); err != nil {
-			return err
+		if err != nil {
+			errs = append(errs, fmt.Errorf("delete the changes that were committed: %w", err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// renewOverlay puts a fresh overlay on the head in the place of one whose changes are gone.
+func (m *Manager) renewOverlay(r *record) error {
+	o, err := ParseOptions(r.Options)
+	if err != nil {
+		return err
+	}
+	old := r.Overlay.ID
+	if err := m.newOverlay(r, o, false); err != nil {
+		return err
+	}
+	return m.db.retire(r, old)
 }
 
 // removeOverlay deletes a directory of changes, but never what is mounted in it.

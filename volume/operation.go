@@ -7,7 +7,7 @@ import (
 	"github.com/volary/volary/snapshot"
 )
 
-// Operation is a change of a volume: [Create], [Mount], [Unmount], [Commit], [Preview], [Retain], [Rollback], [Clone],
+// Operation is a change of a volume: [Create], [Mount], [Unmount], [Commit], [Discard], [Preview], [Retain], [Rollback], [Clone],
 // [Rename], [Set], [Tag], [Remove], [Undelete] or [Prune].
 type Operation interface {
 	run(ctx context.Context, m *Manager) (Result, error)
@@ -16,7 +16,7 @@ type Operation interface {
 // Result is what an operation did.
 type Result struct {
 	Volume      *Info                `json:"volume,omitempty"`
-	Commit      CID                  `json:"commit,omitzero"`       // the head
+	Commit      CID                  `json:"commit,omitzero"`       // the head; of Preview, what would be
 	Created     bool                 `json:"created,omitempty"`     // a commit was made
 	Consistency snapshot.Consistency `json:"consistency,omitempty"` // of that commit
 	Path        string               `json:"path,omitempty"`        // where the volume is mounted
@@ -39,6 +39,8 @@ func OperationName(op Operation) string {
 		return "unmount"
 	case *Commit:
 		return "commit"
+	case *Discard:
+		return "discard"
 	case *Preview:
 		return "preview"
 	case *Retain:
@@ -66,7 +68,7 @@ func OperationName(op Operation) string {
 // NewOperation returns an empty operation of a name, to be filled from a request.
 func NewOperation(name string) (Operation, error) {
 	for _, op := range []Operation{
-		new(Create), new(Mount), new(Unmount), new(Commit), new(Preview), new(Retain), new(Rollback), new(Clone), new(Rename), new(Set), new(Tag),
+		new(Create), new(Mount), new(Unmount), new(Commit), new(Discard), new(Preview), new(Retain), new(Rollback), new(Clone), new(Rename), new(Set), new(Tag),
 		new(Remove), new(Undelete), new(Prune),
 	} {
 		if OperationName(op) == name {

@@ -59,7 +59,7 @@ func optionKeys() map[string]string {
 		"exec-timeout": "how long each of these may take; 1m if not given",
 		"lower":        "lazy (the default): read the base when it is needed; full: copy it when the volume is mounted",
 		"overlay":      "disk (the default), or tmpfs: changes in memory, gone with the mount unless they are committed by hand",
-		"exclude":      "patterns, separated by commas, of what is never committed",
+		"exclude":      "patterns, separated by commas, of what is never committed and so gone once the volume is unmounted",
 		"gid":          "group of an empty volume's root",
 		"keep":         "which snapshots stay, such as last:5,hourly:24,daily:7,weekly:4,monthly:12; all if not given",
 		"mode":         "permissions of an empty volume's root, in octal",

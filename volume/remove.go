@@ -12,7 +12,7 @@ import (
 // Remove takes a volume away. For the time its option trash says, [Undelete] brings it back.
 type Remove struct {
 	Name  string `json:"name"`
-	Force bool   `json:"force,omitempty"` // also if it is mounted; it is unmounted, and no error if there is none
+	Force bool   `json:"force,omitempty"` // also if it is mounted; it is unmounted
 }
 
 func (op *Remove) run(ctx context.Context, m *Manager) (Result, error) {
@@ -31,7 +31,7 @@ func (op *Remove) run(ctx context.Context, m *Manager) (Result, error) {
 	if err := m.db.trash(r); err != nil {
 		return Result{}, err
 	}
-	return Result{Removed: []string{r.Name}, Commit: r.Head}, m.emptyTrash(ctx)
+	return Result{Removed: []string{r.Name}, Commit: r.Head}, nil
 }
 
 // Undelete brings a removed volume back, the one that was removed last if there are several of a name.
@@ -65,30 +65,41 @@ func (op *Undelete) run(ctx context.Context, m *Manager) (Result, error) {
 	return m.result(ctx, r)
 }
 
-// emptyTrash lets go of what was removed long enough ago.
-func (m *Manager) emptyTrash(ctx context.Context) error {
+// emptyTrash lets go of what was removed long enough ago. What goes wrong with one volume is logged, and hinders no
+// other.
+func (m *Manager) emptyTrash(ctx context.Context) {
 	rs, err := m.db.list(bucketTrash)
 	if err != nil {
-		return err
+		m.log.Error("empty the trash", logError, err)
+		return
 	}
 	for _, r := range rs {
 		o, err := ParseOptions(r.Options)
+		if err == nil && m.o.Now().Sub(r.Removed) >= o.Trash {
+			err = m.purge(ctx, r)
+		}
 		if err != nil {
-			return err
-		}
-		if m.o.Now().Sub(r.Removed) < o.Trash {
-			continue
-		}
-		if err := m.purge(ctx, r); err != nil {
-			return fmt.Errorf("purge %s: %w", r.Name, err)
+			m.log.Error("empty the trash", logVolume, r.Name, logError, err)
 		}
 	}
-	return nil
 }
 
 // purge unpins all states of a removed volume and forgets it.
 func (m *Manager) purge(ctx context.Context, r *record) error {
-	err := m.eachPin(ctx, r, func(p pinset.Pin) error { return m.o.Pins.Remove(ctx, p.Root) })
+	defer m.lock(r.Name)()
+	if there, err := m.db.inTrash(r.ID); err != nil || !there {
+		return err // it was taken back meanwhile
+	}
+	needed, err := m.needed(r.ID)
+	if err != nil {
+		return err
+	}
+	err = m.eachPin(ctx, r, func(p pinset.Pin) error {
+		if _, ok := needed[p.Root]; ok {
+			return nil
+		}
+		return m.o.Pins.Remove(ctx, p.Root)
+	})
 	if err != nil {
 		return err
 	}
@@ -117,7 +128,7 @@ func (op *Prune) run(ctx context.Context, m *Manager) (Result, error) {
 		}
 		res.Removed = append(res.Removed, r.Name)
 	}
-	return res, m.emptyTrash(ctx)
+	return res, nil
 }
 
 // Rename gives a volume another name.

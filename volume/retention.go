@@ -130,7 +130,14 @@ func (m *Manager) retain(ctx context.Context, r *record, dryRun bool) ([]Retaine
 	o.Keep.decide(commits, time.Local)
 	m.always(r, commits)
 	var all []Retained
+	needed, err := m.needed(r.ID)
+	if err != nil {
+		return nil, err
+	}
 	for _, c := range commits {
+		if by, ok := needed[c.root]; ok && len(c.rules) == 0 {
+			c.rules = append(c.rules, "volume "+by)
+		}
 		all = append(all, Retained{Commit: CID{c.root}, Time: c.time, Rules: c.rules})
 		if len(c.rules) > 0 || dryRun {
 			continue
@@ -140,6 +147,39 @@ func (m *Manager) retain(ctx context.Context, r *record, dryRun bool) ([]Retaine
 		}
 	}
 	return all, nil
+}
+
+// letGo stops keeping what no rule asks for.
+func (m *Manager) letGo(ctx context.Context, r *record) error {
+	if o, err := ParseOptions(r.Options); err != nil || o.Keep == (Keep{}) {
+		return err
+	}
+	_, err := m.retain(ctx, r, false)
+	return err
+}
+
+// needed names for each snapshot that another volume stands on, or has a tag of, that volume. A pin is one for all.
+func (m *Manager) needed(except string) (map[cid.Cid]string, error) {
+	roots := map[cid.Cid]string{}
+	for _, bucket := range [][]byte{bucketVolumes, bucketTrash} {
+		rs, err := m.db.list(bucket)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rs {
+			if r.ID == except {
+				continue
+			}
+			roots[r.Head.Cid] = r.Name
+			if r.Overlay != nil {
+				roots[r.Overlay.Base.Cid] = r.Name
+			}
+			for _, tagged := range r.Tags {
+				roots[tagged.Cid] = r.Name
+			}
+		}
+	}
+	return roots, nil
 }
 
 // always adds what is kept whatever the rules say.

@@ -21,10 +21,11 @@ const (
 // over, those that a reboot took away are made again. Changes that were not committed are still in their
 // overlays. A volume that cannot be mounted is told in the error, and hinders no other.
 func (m *Manager) Start(ctx context.Context) error {
-	errs := []error{m.sweep(), m.dropUnrecorded(), m.emptyTrash(ctx)}
+	errs := []error{m.sweep(), m.dropUnrecorded()}
+	m.emptyTrash(ctx)
 	rs, err := m.db.list(bucketVolumes)
 	if err != nil {
-		return err
+		errs = append(errs, err)
 	}
 	for _, r := range rs {
 		if err := m.start(ctx, r.Name); err != nil {
@@ -46,6 +47,12 @@ func (m *Manager) start(ctx context.Context, name string) error {
 	if len(r.Users) == 0 {
 		return m.finishUnmount(ctx, r)
 	}
+	if r.Overlay.Tmpfs && r.Overlay.Boot != m.o.Boot {
+		// What was in memory is gone; what is mounted next begins at the head, not at what was below it.
+		if err := m.renewOverlay(r); err != nil {
+			return err
+		}
+	}
 	return m.mountOverlay(ctx, r)
 }
 
@@ -53,6 +60,13 @@ func (m *Manager) start(ctx context.Context, name string) error {
 // empty stays, and is told.
 func (m *Manager) dropUnrecorded() error {
 	known := map[string]bool{}
+	retired, err := m.db.retired()
+	if err != nil {
+		return err
+	}
+	for _, id := range retired {
+		known[id] = true
+	}
 	for _, bucket := range [][]byte{bucketVolumes, bucketTrash} {
 		rs, err := m.db.list(bucket)
 		if err != nil {

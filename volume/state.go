@@ -183,6 +183,13 @@ func (s *state) trash(r *record) error {
 	})
 }
 
+func (s *state) inTrash(id string) (there bool, _ error) {
+	return there, s.db.View(func(tx *bolt.Tx) error {
+		there = tx.Bucket(bucketTrash).Get([]byte(id)) != nil
+		return nil
+	})
+}
+
 func (s *state) purge(id string) error {
 	return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketTrash).Delete([]byte(id)) })
 }

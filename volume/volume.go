@@ -32,17 +32,15 @@ import (
 
 var (
 	// ErrNotFound says that there is no volume, or no state of a volume, of a name.
-	ErrNotFound = fmt.Errorf("no such volume: %w", fs.ErrNotExist)
+	ErrNotFound error = sentinel{"no such volume", fs.ErrNotExist}
 	// ErrExist says that a name is taken.
-	ErrExist = fmt.Errorf("volume exists: %w", fs.ErrExist)
+	ErrExist error = sentinel{"there is such a volume already", fs.ErrExist}
 	// ErrMounted says that something cannot be done while a volume is mounted.
 	ErrMounted = errors.New("volume is mounted")
 	// ErrInUse says that processes have files open in a mount.
 	ErrInUse = errors.New("mount is in use")
 	// ErrInvalid says that a name, reference or option is not one.
 	ErrInvalid = errors.New("invalid")
-	// ErrUncommitted says that changes would be thrown away.
-	ErrUncommitted = errors.New("volume has uncommitted changes")
 	// ErrNewer says that a newer version of the program wrote the state.
 	ErrNewer = errors.New("volumes were written by a newer version")
 	// ErrCannotPause says that there are processes that cannot be stopped while files are read.
@@ -50,6 +48,15 @@ var (
 	// ErrCannotMount says that this process has nothing to mount with.
 	ErrCannotMount = errors.New("mounting needs the daemon")
 )
+
+// sentinel is an error of a kind that others know, with words of its own.
+type sentinel struct {
+	text string
+	kind error
+}
+
+func (e sentinel) Error() string { return e.text }
+func (e sentinel) Unwrap() error { return e.kind }
 
 // Session is a snapshot.Blocks whose blocks stay until Close, with the memory of files' hashes.
 type Session interface {
@@ -111,6 +118,8 @@ type Manager struct {
 	dir string
 	db  *state
 	log *slog.Logger
+
+	sweeping sync.Mutex // one sweep at a time
 
 	mu    sync.Mutex
 	locks map[string]*nameLock

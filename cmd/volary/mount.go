@@ -140,7 +140,7 @@ func mountPoint(dir string) (string, error) {
 	case !info.IsDir():
 		return "", usagef("%s is not a directory\ngive an empty directory", quote(dir))
 	}
-	return emptyDir(abs)
+	return abs, emptyDir(abs)
 }
 
 // mountError adds what helps.

@@ -18,7 +18,7 @@ func volumeCommand() *cli.Command {
 		Usage: "names with a history of snapshots, mounted as directories",
 		Subcommands: []*cli.Command{
 			volumeCreateCommand(), volumeLsCommand(), volumeInspectCommand(), volumeRenameCommand(), volumeSetCommand(), volumeRmCommand(),
-			volumeUndeleteCommand(), volumePruneCommand(), volumeMountCommand(), volumeUmountCommand(), volumeCommitCommand(),
+			volumeUndeleteCommand(), volumePruneCommand(), volumeMountCommand(), volumeUmountCommand(), volumeCommitCommand(), volumeDiscardCommand(),
 			volumeLogCommand(), volumeDiffCommand(), volumeTagCommand(), volumeRetainCommand(), volumeRollbackCommand(), volumeCloneCommand(),
 		},
 	}
@@ -166,7 +166,10 @@ func inspectText(out io.Writer, i *volume.Info) {
 	if i.Mountpoint != "" {
 		fmt.Fprintf(w, "mounted\t%s, by %s\n", i.Mountpoint, strings.Join(i.Users, ", "))
 	}
-	if i.Dirty != nil && *i.Dirty {
+	switch {
+	case i.Dirty == nil:
+		fmt.Fprintln(w, "changes\tunknown without the daemon")
+	case *i.Dirty:
 		fmt.Fprintf(w, "changes\tnot committed, on %s\n", i.Base)
 	}
 	for _, key := range slices.Sorted(maps.Keys(i.Options)) {

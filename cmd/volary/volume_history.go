@@ -49,6 +49,13 @@ func volumeCommitCommand() *cli.Command {
 	}, 1, 1)
 }
 
+func volumeDiscardCommand() *cli.Command {
+	return command(cli.Command{
+		Name: "discard", Usage: "throw away what is not committed, for good", ArgsUsage: "NAME",
+		Action: func(c *cli.Context) error { return doVolume(c, &volume.Discard{Name: c.Args().First()}, quiet) },
+	}, 1, 1)
+}
+
 func volumeLogCommand() *cli.Command {
 	return command(cli.Command{
 		Name: "log", Usage: "list the snapshots of a volume, the newest first", ArgsUsage: "NAME",

@@ -1,17 +1,22 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/volume"
+	"github.com/volary/volary/volume/api"
 	"github.com/volary/volary/volume/overlay"
 )
 
@@ -33,19 +38,29 @@ func volumeMountCommand() *cli.Command {
 
 func volumeMount(c *cli.Context) error {
 	op := &volume.Mount{Name: c.Args().First(), ReadOnly: c.Bool("read-only")}
-	dir := c.Args().Get(1)
-	if dir != "" {
-		var err error
-		if dir, err = emptyDir(dir); err != nil {
-			return err
-		}
-		op.User = dirUser + dir
-	}
 	host, err := openDaemon(c)
 	if err != nil {
 		return err
 	}
 	defer host.Close()
+	dir := c.Args().Get(1)
+	if dir != "" {
+		i, err := listed(c, host, op.Name)
+		if err != nil {
+			return err
+		}
+		if dir, err = filepath.Abs(dir); err != nil {
+			return err
+		}
+		op.User = dirUser + dir
+		if bound(i.Mountpoint, dir) {
+			res := volume.Result{Volume: i, Commit: i.Head, Path: dir}
+			return outputOf(c).object(res, func(w io.Writer) { fmt.Fprintln(w, res.Path) })
+		}
+		if _, err := mountPoint(dir); err != nil {
+			return err
+		}
+	}
 	res, err := host.Volumes.Do(c.Context, op)
 	if err != nil {
 		return err
@@ -60,20 +75,37 @@ func volumeMount(c *cli.Context) error {
 	return outputOf(c).object(res, func(w io.Writer) { fmt.Fprintln(w, res.Path) })
 }
 
-// emptyDir is the absolute path of a directory that something may be mounted on.
-func emptyDir(dir string) (string, error) {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return "", err
-	}
+// emptyDir refuses a directory that nothing may be mounted on.
+func emptyDir(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return "", fmt.Errorf("mount point: %w", err)
+		return fmt.Errorf("mount point: %w", err)
 	}
 	if len(entries) > 0 {
-		return "", usagef("%s is not empty\ngive an empty directory", quote(dir))
+		return usagef("%s is not empty\ngive an empty directory", quote(dir))
 	}
-	return dir, nil
+	return nil
+}
+
+// bound reports whether a directory shows what is mounted at a mount point.
+func bound(mountpoint, dir string) bool {
+	var at, there unix.Stat_t
+	return mountpoint != "" && unix.Stat(mountpoint, &there) == nil && unix.Stat(dir, &at) == nil &&
+		at.Dev == there.Dev && at.Ino == there.Ino
+}
+
+// listed returns what is known of a volume without looking for changes.
+func listed(c *cli.Context, host *openedHost, name string) (*volume.Info, error) {
+	infos, err := host.Volumes.List(c.Context, false)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range infos {
+		if i.Name == name {
+			return &i, nil
+		}
+	}
+	return nil, fmt.Errorf("%q: %w", name, volume.ErrNotFound)
 }
 
 func volumeUmountCommand() *cli.Command {
@@ -93,12 +125,17 @@ func volumeUmount(c *cli.Context) error {
 	}
 	defer host.Close()
 	name := c.Args().First()
-	users, err := ownUsers(c, host, name)
+	i, err := listed(c, host, name)
+	if err != nil {
+		return err
+	}
+	users, err := ownUsers(c.Args().Get(1), i)
 	if err != nil {
 		return err
 	}
 	for _, user := range users {
-		if dir, ok := strings.CutPrefix(user, dirUser); ok {
+		// What else may be mounted there meanwhile is not the volume's to take away.
+		if dir, ok := strings.CutPrefix(user, dirUser); ok && bound(i.Mountpoint, dir) {
 			if err := unbind(dir); err != nil {
 				return err
 			}
@@ -122,30 +159,47 @@ func unbind(dir string) error {
 	return fmt.Errorf("unmount %s: %w", quote(dir), err)
 }
 
-// ownUsers are the mounts that umount means.
-func ownUsers(c *cli.Context, host *openedHost, name string) ([]string, error) {
-	if dir := c.Args().Get(1); dir != "" {
+// ownUsers are the mounts that umount means: the one at a directory, or all that were made on a command line.
+func ownUsers(dir string, i *volume.Info) ([]string, error) {
+	if dir != "" {
 		dir, err := filepath.Abs(dir)
+		if err == nil && !slices.Contains(i.Users, dirUser+dir) {
+			err = fmt.Errorf("%s is not mounted at %s: %w", quote(i.Name), quote(dir), fs.ErrNotExist)
+		}
 		return []string{dirUser + dir}, err
 	}
-	infos, err := host.Volumes.List(c.Context, false)
+	var users []string
+	for _, u := range i.Users {
+		if u == volume.DefaultUser || strings.HasPrefix(u, dirUser) {
+			users = append(users, u)
+		}
+	}
+	if len(users) == 0 {
+		users = append(users, volume.DefaultUser) // to finish what was begun
+	}
+	return users, nil
+}
+
+// rebind shows volumes again at the directories where they were before the machine was started anew.
+func rebind(ctx context.Context, vs api.Volumes, log *slog.Logger) {
+	infos, err := vs.List(ctx, false)
 	if err != nil {
-		return nil, err
+		log.Error("volumes", "error", err)
+		return
 	}
 	for _, i := range infos {
-		if i.Name != name {
-			continue
-		}
-		var users []string
-		for _, u := range i.Users {
-			if u == volume.DefaultUser || strings.HasPrefix(u, dirUser) {
-				users = append(users, u)
+		for _, user := range i.Users {
+			dir, ok := strings.CutPrefix(user, dirUser)
+			if !ok || bound(i.Mountpoint, dir) {
+				continue
+			}
+			err := emptyDir(dir)
+			if err == nil {
+				err = unix.Mount(i.Mountpoint, dir, "", unix.MS_BIND, "")
+			}
+			if err != nil {
+				log.Error("a volume is not shown where it was", "volume", i.Name, "dir", dir, "error", err)
 			}
 		}
-		if len(users) == 0 {
-			users = append(users, volume.DefaultUser) // to finish what was begun
-		}
-		return users, nil
 	}
-	return nil, fmt.Errorf("%q: %w", name, volume.ErrNotFound)
 }

@@ -75,6 +75,7 @@ func serveVolumes(ctx context.Context, h *home, host *api.Host, log *slog.Logger
 	if err := m.Start(ctx); err != nil {
 		log.Error("volumes", "error", err)
 	}
+	rebind(ctx, m, log)
 	v.work.Go(func() { m.Run(ctx) })
 	return v, nil
 }

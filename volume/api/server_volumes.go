@@ -88,6 +88,9 @@ func (s *Server) doVolumes(c *call) error {
 	if volume.HasHooks(op) && c.peer.UID != 0 {
 		return fmt.Errorf("only root may have the daemon run commands: %w", fs.ErrPermission)
 	}
+	if clone, ok := op.(*volume.Clone); ok {
+		clone.WithoutHooks = c.peer.UID != 0
+	}
 	res, err := vs.Do(c.r.Context(), op)
 	if err != nil {
 		return err

@@ -1,0 +1,34 @@
+package volume
+
+import (
+	"context"
+	"fmt"
+)
+
+// Discard throws away what is not committed. The volume must not be mounted.
+type Discard struct {
+	Name string `json:"name"`
+}
+
+func (op *Discard) run(ctx context.Context, m *Manager) (Result, error) {
+	defer m.lock(op.Name)()
+	r, err := m.db.get(op.Name)
+	if err != nil {
+		return Result{}, err
+	}
+	if len(r.Users) > 0 {
+		return Result{}, mounted(r)
+	}
+	if r.Overlay != nil {
+		if m.o.Mounter == nil {
+			return Result{}, ErrCannotMount
+		}
+		if err := m.o.Mounter.Unmount(ctx, m.overlayDir(r.Overlay.ID)); err != nil {
+			return Result{}, fmt.Errorf("discard changes of %s: %w", op.Name, err)
+		}
+		if err := m.retire(r); err != nil {
+			return Result{}, fmt.Errorf("discard changes of %s: %w", op.Name, err)
+		}
+	}
+	return m.result(ctx, r)
+}

@@ -109,3 +109,59 @@ func BenchmarkRealUsing(b *testing.B) {
 		must(b, err)
 	}
 }
+
+func TestRealMountsThatStayAreFound(t *testing.T) {
+	outer := t.TempDir()
+	must(t, unix.Mount("volary-test", outer, "tmpfs", 0, ""))
+	t.Cleanup(func() { must(t, unix.Unmount(outer, 0)) })
+	must(t, unix.Mount("", outer, "", unix.MS_SHARED, ""))
+	dir, other := outer+"/a b", t.TempDir()
+	must(t, os.Mkdir(dir, 0o700))
+	must(t, os.Mkdir(outer+"/second", 0o700))
+	must(t, unix.Mount("volary-test", dir, "tmpfs", 0, ""))
+	t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
+	var st unix.Stat_t
+	must(t, unix.Stat(dir, &st))
+	staying := func() []procs.Mount {
+		t.Helper()
+		ms, err := procs.Staying(st.Dev, dir)
+		must(t, err)
+		return ms
+	}
+	if ms := staying(); len(ms) > 0 {
+		t.Errorf("one mount: %v", ms)
+	}
+	for _, c := range []struct {
+		name, script, propagation string
+		stays                     bool
+	}{
+		{"a private copy of the namespace", "true", "private", true},
+		{"a copy that gets what happens here", "true", "slave", false},
+		{"a copy in which what happens happens here", "true", "shared", false},
+		{"a copy of a copy that gets what happens here", "mount --make-rshared /; exec unshare -m --propagation slave ${CAT-cat}", "slave", false},
+		{"without it", "umount '" + dir + "'", "private", false},
+		{"at another place", "mount --bind '" + dir + "' " + other, "slave", true},
+		{"at another place of what gets what happens here", "mount --bind '" + dir + "' " + outer + "/second", "slave", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			pid := start(t, c.script, "unshare", "-m", "--propagation", c.propagation)
+			found := slices.ContainsFunc(staying(), func(m procs.Mount) bool { return m.By.PID == pid && m.By.Name == "cat" })
+			if found != c.stays {
+				t.Errorf("process %d has a mount that stays: %v", pid, found)
+			}
+		})
+	}
+	must(t, unix.Mount(dir, other, "", unix.MS_BIND, ""))
+	if ms := staying(); len(ms) != 1 || ms[0].Point != other {
+		t.Errorf("bound to %s: %v", other, ms)
+	}
+	must(t, unix.Unmount(other, 0))
+}
+
+func BenchmarkRealStaying(b *testing.B) {
+	dir, dev := device(b)
+	for b.Loop() {
+		_, err := procs.Staying(dev, dir)
+		must(b, err)
+	}
+}

@@ -1,0 +1,155 @@
+package procs
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Mount is a mount of a device, and a process that sees it.
+type Mount struct {
+	Point string // where the process sees it, as mountinfo spells it
+	By    Process
+}
+
+func (m Mount) String() string { return fmt.Sprintf("%s of %s", m.Point, m.By) }
+
+// Staying returns the mounts of a device that would be left after the ones at some paths are unmounted: further
+// ones of the caller's namespace, and those of other namespaces with processes in them, unless unmounting reaches
+// them (mount_namespaces(7)). Like that of [Holding], the error may come with those that were found.
+func Staying(dev uint64, at ...string) ([]Mount, error) {
+	t := table{device: fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev)), seen: map[view]bool{},
+		mounts: map[string]entry{}, master: map[string]string{}}
+	going := map[string]bool{}
+	for _, p := range at {
+		var st unix.Statx_t
+		if err := unix.Statx(unix.AT_FDCWD, p, unix.AT_STATX_DONT_SYNC|unix.AT_NO_AUTOMOUNT, unix.STATX_MNT_ID, &st); err != nil {
+			return nil, fmt.Errorf("look for mounts: stat %s: %w", p, err)
+		}
+		going[fmt.Sprint(st.Mnt_id)] = true
+	}
+	_, err := find(func(proc string) (bool, error) { return false, t.read(proc) })
+	var staying []Mount
+	for id, m := range t.mounts {
+		if !going[id] && !t.follows(m, going) {
+			comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", m.pid))
+			staying = append(staying, Mount{m.point, Process{m.pid, strings.TrimSpace(string(comm))}})
+		}
+	}
+	slices.SortFunc(staying, func(a, b Mount) int { return cmp.Or(cmp.Compare(a.Point, b.Point), cmp.Compare(a.By.PID, b.By.PID)) })
+	return staying, err
+}
+
+// entry is a line of mountinfo.
+type entry struct {
+	parent, device, root, point string
+	shared, master              string // peer groups
+	pid                         int    // who sees it
+	on                          string // the peer group of its parent, or else the one the parent follows
+	peers                       bool   // whether on is a group that the parent belongs to
+	place                       string // what it is mounted on, whatever the path to it is
+}
+
+// table has the mounts of a device in all views.
+type table struct {
+	device string
+
+	mu     sync.Mutex
+	seen   map[view]bool
+	mounts map[string]entry  // by their ID, which is that of one mount in one namespace
+	master map[string]string // of a peer group the one that it follows
+}
+
+// read adds what a process sees.
+func (t *table) read(proc string) error {
+	w, err := viewOf(proc)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.seen[w] {
+		return nil
+	}
+	all, err := entries(proc)
+	if err != nil {
+		return err
+	}
+	t.seen[w] = true
+	for id, m := range all {
+		if m.shared != "" && m.master != "" {
+			t.master[m.shared] = m.master
+		}
+		if m.device != t.device {
+			continue
+		}
+		if p, ok := all[m.parent]; ok && id != m.parent {
+			m.on, m.peers = cmp.Or(p.shared, p.master), p.shared != ""
+			m.place = p.device + " " + path.Join(p.root, strings.TrimPrefix(m.point, p.point))
+		}
+		if old, known := t.mounts[id]; !known || old.place == "" {
+			t.mounts[id] = m
+		}
+	}
+	return nil
+}
+
+// entries reads a mountinfo (proc_pid_mountinfo(5)), by the IDs of the mounts.
+func entries(proc string) (map[string]entry, error) {
+	f, err := os.Open(proc + "/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	pid, err := strconv.Atoi(path.Base(proc))
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]entry{}
+	s := bufio.NewScanner(f)
+	s.Buffer(nil, 1<<20)
+	for s.Scan() {
+		fields := strings.Fields(s.Text())
+		if len(fields) < 7 {
+			continue
+		}
+		m := entry{parent: fields[1], device: fields[2], root: fields[3], point: fields[4], pid: pid}
+		for _, optional := range fields[6:] {
+			if optional == "-" {
+				break
+			}
+			if g, ok := strings.CutPrefix(optional, "shared:"); ok {
+				m.shared = g
+			} else if g, ok := strings.CutPrefix(optional, "master:"); ok {
+				m.master = g
+			}
+		}
+		all[fields[0]] = m
+	}
+	return all, s.Err()
+}
+
+// follows reports whether a mount goes with one of those that are unmounted: whether it is at the same place of a
+// mount that gets its events from theirs.
+func (t *table) follows(m entry, going map[string]bool) bool {
+	for id := range going {
+		ours, ok := t.mounts[id]
+		if !ok || !ours.peers || ours.place != m.place {
+			continue
+		}
+		for group, hops := m.on, 0; group != "" && hops <= len(t.master); group, hops = t.master[group], hops+1 {
+			if group == ours.on {
+				return true
+			}
+		}
+	}
+	return false
+}

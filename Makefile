@@ -49,6 +49,7 @@ fuzz: ## every fuzz target for FUZZTIME (30s) each; corpora kept in testdata/fuz
 	GO=$(GO) hack/fuzz.sh $(FUZZTIME)
 
 bench: build ## compare with ipfs, restic and kopia into bench/RESULTS.md (about 30 minutes; volumes want root)
+	@hack/deps.sh bench
 	@hack/tools.sh ipfs restic kopia
 	$(GO) run ./bench -out bench/RESULTS.md $(BENCHFLAGS)
 

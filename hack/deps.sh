@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# deps.sh: installs the Debian packages that the tests need, and only what is missing.
+# deps.sh [bench]: installs the Debian packages that the tests, or the benchmark, need, and only what is missing.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -15,6 +15,11 @@ flock      util-linux
 fusermount3 fuse3
 gcc        gcc
 "
+if [ "${1:-}" = bench ]; then
+	needs="$needs
+sqlite3    sqlite3
+"
+fi
 commands="" packages=""
 while read -r command package; do
 	[ -n "$command" ] || continue

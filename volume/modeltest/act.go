@@ -59,19 +59,43 @@ func actions() map[string]action {
 		"setxattr":    func(x *act) error { return unix.Lsetxattr(x.path(), x.Name, []byte(x.Value), 0) },
 		"removexattr": func(x *act) error { return unix.Lremovexattr(x.path(), x.Name) },
 		"unlinked":    (*act).unlinked,
-		kindHold:      (*act).hold,
-		kindHeld:      (*act).held,
+		"open":        (*act).open,
+		"stat":        func(x *act) error { return unix.Stat(x.path(), new(unix.Stat_t)) },
+		"access":      func(x *act) error { return unix.Access(x.path(), x.Mode) },
+		"readlink": func(x *act) error {
+			_, err := unix.Readlink(x.path(), make([]byte, 100))
+			return err
+		},
+		"list": func(x *act) error {
+			_, err := readNames(x.path())
+			return err
+		},
+		"getxattr": func(x *act) error {
+			_, err := unix.Lgetxattr(x.path(), x.Name, make([]byte, 100))
+			return err
+		},
+		kindHold: (*act).hold,
+		kindHeld: (*act).held,
 	}
 }
 
 // writeFile opens and writes Len bytes; a negative offset is for files that say themselves where.
 func (x *act) writeFile(flags int, off int64) error {
-	fd, err := unix.Open(x.path(), flags|unix.O_CLOEXEC|unix.O_NOFOLLOW, x.Mode)
+	fd, err := unix.Open(x.path(), flags|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, x.Mode)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
 	return writeAt(fd, content(x.Seed, x.Len), off)
+}
+
+// open opens with the flags that Off is.
+func (x *act) open() error {
+	fd, err := unix.Open(x.path(), int(x.Off)|unix.O_CLOEXEC|unix.O_NONBLOCK, x.Mode)
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
 }
 
 func writeAt(fd int, data []byte, off int64) error {

@@ -225,7 +225,13 @@ func (how crash) check(t *testing.T, dir string, p *past) {
 		must(t, err)
 	}
 	m.checkHistory(t, p)
-	how.checkFiles(t, m.seen(t, name), p)
+	seen := m.seen(t, name)
+	how.checkFiles(t, seen, p)
+	i, err := m.Inspect(ctx, name)
+	must(t, err)
+	if !cmp.Equal(seen, m.contents(t, i.Head.Cid)) && !*i.Dirty {
+		t.Error("what is in the mount is in no commit, and nobody says so")
+	}
 	m.goOn(t)
 }
 

@@ -126,6 +126,9 @@ func (c *cursor) link() cid.Cid {
 // rowFields is how many elements a row has.
 const rowFields = 14
 
+// minRow is the size of the smallest row: its head, and a byte for each element.
+const minRow = 1 + rowFields
+
 // row reads a row without xattrs. Whether its values may be is for checkRow to say.
 func (c *cursor) row() Row {
 	c.array(rowFields)
@@ -159,7 +162,7 @@ func fastRows(data []byte) ([]dagcbor.Raw, bool) {
 	}
 	c := cursor{b: data[len(rowsPrefix):], ok: true}
 	n := c.head(majorArray)
-	if !c.ok || n > uint64(len(c.b)) {
+	if !c.ok || n > uint64(len(c.b))/minRow {
 		return nil, false
 	}
 	rows := make([]dagcbor.Raw, 0, n)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -98,5 +99,20 @@ func BenchmarkDecodeRow(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+func TestARowCountThatDoesNotFitTakesNoMemory(t *testing.T) {
+	const claimed = 900_000
+	data := append([]byte(rowsPrefix), 4<<5|26, claimed>>24, claimed>>16&0xff, claimed>>8&0xff, claimed&0xff)
+	data = append(data, make([]byte, claimed)...)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, ok := fastRows(data); ok {
+		t.Error("zeros are rows")
+	}
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > claimed {
+		t.Errorf("%d bytes allocated for %d of input", got, len(data))
 	}
 }

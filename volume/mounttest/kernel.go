@@ -21,6 +21,9 @@ import (
 func RunKernel(t *testing.T, full bool, open func(t *testing.T) volume.Mounter) {
 	run(t, open, volume.MountOptions{Full: full}, append(common(), []testCase{
 		{"a mount in use stays, and who uses it is told", testBusy},
+		{"a mount that is visible at a second place stays", testSecondPlace},
+		{"a mount that is visible in another namespace stays", testOtherNamespace},
+		{"what is open out of sight is in use", testOutOfSight},
 		{"read-only, nothing can be changed", testReadOnly},
 		{"devices and set-user-ID of a foreign base have no effect", testForeign},
 		{"owners, attributes and devices", testAttributes},

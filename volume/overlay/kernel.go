@@ -1,18 +1,18 @@
 package overlay
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/volume"
-	"github.com/volary/volary/volume/procs"
 )
 
 // mountOverlay mounts the layers of a directory. The layers are given by descriptors: their paths may have
@@ -79,8 +79,9 @@ func isMountPoint(path string) (bool, error) {
 }
 
 // stillMounted reports whether something that can be read is mounted at a path. A mount whose lower layer is gone
-// for good is taken away: who has it can do nothing with it.
-func stillMounted(path string) (bool, error) {
+// for good is taken away, unless it is in use: files that were changed can still be written to, and these writes
+// would be in the way of a new mount's.
+func stillMounted(ctx context.Context, path, lower string) (bool, error) {
 	mounted, err := isMountPoint(path)
 	if err != nil || !mounted {
 		return false, err
@@ -89,6 +90,18 @@ func stillMounted(path string) (bool, error) {
 	_, err = os.Lstat(filepath.Join(path, ".volary-"+rand.Text()))
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return true, nil
+	}
+	users, err := holding(path)
+	if err != nil {
+		return false, fmt.Errorf("who uses the dead mount at %s: %w", path, err)
+	}
+	elsewhere, err := staying(ctx, path, lower)
+	if err != nil {
+		return false, err
+	}
+	if users = append(users, elsewhere...); len(users) > 0 {
+		return false, fmt.Errorf("the mount at %s lost its server, and is in use by %s: %w\nend these processes, then mount it again",
+			path, strings.Join(users, ", "), volume.ErrInUse)
 	}
 	if err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
 		return false, fmt.Errorf("take the dead mount at %s away: %w", path, err)
@@ -110,19 +123,10 @@ func syncfs(dir string) error {
 
 // Holders names the processes that keep a mount busy, as "name (pid)", for people to read.
 func Holders(mount string) []string {
-	var st unix.Stat_t
-	if unix.Stat(mount, &st) != nil {
-		return nil
-	}
 	// Whoever may not be looked at is one more that cannot be named.
-	found, _ := procs.Holding(st.Dev)
-	if len(found) == 0 {
+	names, _ := holding(mount)
+	if len(names) == 0 {
 		return []string{"a mount on it in another namespace, or below it"}
 	}
-	names := make([]string, len(found))
-	for i, p := range found {
-		names[i] = p.String()
-	}
-	slices.Sort(names)
 	return names
 }

@@ -29,7 +29,8 @@ const (
 )
 
 // Lower makes snapshots visible as directories. Mount of a dir where the same snapshot is mounted already, by
-// this process or one before it, takes the mount over. Unmount is no error where nothing is mounted.
+// this process or one before it, takes the mount over. Unmount is no error where nothing is mounted; it wraps
+// [volume.ErrInUse] if the mount is still there, out of sight.
 type Lower interface {
 	Mount(ctx context.Context, s *tree.Snapshot, dir string, o volume.MountOptions) error
 	Unmount(ctx context.Context, dir string) error
@@ -61,7 +62,10 @@ func (m *Mounter) Mount(ctx context.Context, base *tree.Snapshot, dir string, o 
 	if err != nil {
 		return fmt.Errorf("mount the base: %w", err)
 	}
-	if mounted, err := stillMounted(merged); err != nil || mounted {
+	if mounted, err := stillMounted(ctx, merged, filepath.Join(dir, lowerDir)); err != nil || mounted {
+		return err
+	}
+	if err := checkFree(ctx, dir); err != nil {
 		return err
 	}
 	if o.ReadOnly {
@@ -81,19 +85,36 @@ func (m *Mounter) Mount(ctx context.Context, base *tree.Snapshot, dir string, o 
 	return nil
 }
 
-// Unmount implements [volume.Mounter].
+// Unmount implements [volume.Mounter]. While something of the overlay can still be written to, by whatever way,
+// it is in use: its changes would be committed and deleted under who writes.
 func (m *Mounter) Unmount(ctx context.Context, dir string) error {
-	merged := m.Path(dir)
+	merged, lower := m.Path(dir), filepath.Join(dir, lowerDir)
+	mounted, err := isMountPoint(merged)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if mounted {
+		elsewhere, err := staying(ctx, merged, lower)
+		if err != nil {
+			return err
+		}
+		if len(elsewhere) > 0 {
+			return fmt.Errorf("%w at another place: %s", volume.ErrInUse, strings.Join(elsewhere, ", "))
+		}
+	}
 	if err := unmount(merged); err != nil {
 		if err == unix.EBUSY {
 			return fmt.Errorf("%w by %s", volume.ErrInUse, strings.Join(Holders(merged), ", "))
 		}
 		return fmt.Errorf("unmount %s: %w", merged, err)
 	}
+	if err := checkFree(ctx, dir); err != nil {
+		return err
+	}
 	if err := unmount(filepath.Join(dir, layersDir)); err != nil {
 		return fmt.Errorf("unmount memory for changes: %w", err)
 	}
-	return m.lower.Unmount(ctx, filepath.Join(dir, lowerDir))
+	return m.lower.Unmount(ctx, lower)
 }
 
 // prepareLower makes the base visible, as a view or as a copy, and returns where.

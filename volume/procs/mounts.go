@@ -22,30 +22,45 @@ type Mount struct {
 
 func (m Mount) String() string { return fmt.Sprintf("%s of %s", m.Point, m.By) }
 
-// Staying returns the mounts of a device that would be left after the ones at some paths are unmounted: further
-// ones of the caller's namespace, and those of other namespaces with processes in them, unless unmounting reaches
-// them (mount_namespaces(7)). Like that of [Holding], the error may come with those that were found.
-func Staying(dev uint64, at ...string) ([]Mount, error) {
-	t := table{device: fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev)), seen: map[view]bool{},
-		mounts: map[string]entry{}, master: map[string]string{}}
+// Staying returns the mounts of what a mount shows, or of a part of it, that would be left after it is unmounted,
+// and some others with it: further ones of the caller's namespace, and those of other namespaces with processes in
+// them, unless unmounting reaches them (mount_namespaces(7)). Like that of [Holding], the error may come with
+// those that were found.
+func Staying(mount string, others ...string) ([]Mount, error) {
 	going := map[string]bool{}
-	for _, p := range at {
-		var st unix.Statx_t
-		if err := unix.Statx(unix.AT_FDCWD, p, unix.AT_STATX_DONT_SYNC|unix.AT_NO_AUTOMOUNT, unix.STATX_MNT_ID, &st); err != nil {
+	for _, p := range others {
+		id, _, err := identifyMount(p)
+		if err != nil {
 			return nil, fmt.Errorf("look for mounts: stat %s: %w", p, err)
 		}
-		going[fmt.Sprint(st.Mnt_id)] = true
+		going[id] = true
 	}
-	_, err := find(func(proc string) (bool, error) { return false, t.read(proc) })
+	id, device, err := identifyMount(mount)
+	if err != nil {
+		return nil, fmt.Errorf("look for mounts: stat %s: %w", mount, err)
+	}
+	going[id] = true
+	t := table{device: device, seen: map[view]bool{}, mounts: map[string]entry{}, master: map[string]string{}}
+	_, err = find(func(proc string) (bool, error) { return false, t.read(proc) })
 	var staying []Mount
+	root := strings.TrimSuffix(t.mounts[id].root, "/") + "/"
 	for id, m := range t.mounts {
-		if !going[id] && !t.follows(m, going) {
+		if strings.HasPrefix(m.root+"/", root) && !going[id] && !t.follows(m, going) {
 			comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", m.pid))
 			staying = append(staying, Mount{m.point, Process{m.pid, strings.TrimSpace(string(comm))}})
 		}
 	}
 	slices.SortFunc(staying, func(a, b Mount) int { return cmp.Or(cmp.Compare(a.Point, b.Point), cmp.Compare(a.By.PID, b.By.PID)) })
 	return staying, err
+}
+
+// identifyMount returns the ID and the device of the mount at a path, as mountinfo spells them.
+func identifyMount(p string) (id, device string, err error) {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, p, unix.AT_STATX_DONT_SYNC|unix.AT_NO_AUTOMOUNT, unix.STATX_MNT_ID, &st); err != nil {
+		return "", "", err
+	}
+	return fmt.Sprint(st.Mnt_id), fmt.Sprintf("%d:%d", st.Dev_major, st.Dev_minor), nil
 }
 
 // entry is a line of mountinfo.

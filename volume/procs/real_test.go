@@ -36,6 +36,12 @@ func device(t testing.TB) (dir string, dev uint64) {
 // start runs a script until it has become cat(1), which ends when its input does.
 func start(t *testing.T, script string, wrap ...string) (pid int) {
 	t.Helper()
+	if len(wrap) > 0 {
+		// Volumes of other tests would be in use as long as this process can see them.
+		script = `while read -r _ at type _; do
+			case $type in overlay|fuse.*) umount -l "$at" ;; esac
+		done </proc/self/mounts; ` + script
+	}
 	args := append(wrap, "sh", "-c", script+"; exec ${CAT-cat}")
 	cmd := exec.Command(args[0], args[1:]...)
 	in, err := cmd.StdinPipe()
@@ -120,11 +126,9 @@ func TestRealMountsThatStayAreFound(t *testing.T) {
 	must(t, os.Mkdir(outer+"/second", 0o700))
 	must(t, unix.Mount("volary-test", dir, "tmpfs", 0, ""))
 	t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
-	var st unix.Stat_t
-	must(t, unix.Stat(dir, &st))
 	staying := func() []procs.Mount {
 		t.Helper()
-		ms, err := procs.Staying(st.Dev, dir)
+		ms, err := procs.Staying(dir)
 		must(t, err)
 		return ms
 	}
@@ -159,9 +163,9 @@ func TestRealMountsThatStayAreFound(t *testing.T) {
 }
 
 func BenchmarkRealStaying(b *testing.B) {
-	dir, dev := device(b)
+	dir, _ := device(b)
 	for b.Loop() {
-		_, err := procs.Staying(dev, dir)
+		_, err := procs.Staying(dir)
 		must(b, err)
 	}
 }

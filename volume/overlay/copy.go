@@ -17,13 +17,18 @@ import (
 )
 
 // copyLower copies the base into the mount's own directory, once, and returns where it is. The copy appears when
-// it is complete and on the disk.
+// it is complete and on the disk. It is out of reach for other users: unlike the mount, the disk below it may let
+// programs of the base take their owner's rights.
 func copyLower(ctx context.Context, base *tree.Snapshot, dir string, o volume.MountOptions) (string, error) {
-	lower, fresh := filepath.Join(dir, copyDir), filepath.Join(dir, copyDir+".fresh")
+	closed := filepath.Join(dir, copyDir)
+	lower, fresh := filepath.Join(closed, "base"), filepath.Join(closed, "base.fresh")
 	if _, err := os.Lstat(lower); !errors.Is(err, fs.ErrNotExist) {
 		return lower, err
 	}
 	if err := checkCopy(ctx, base); err != nil {
+		return "", err
+	}
+	if err := os.Mkdir(closed, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", err
 	}
 	report, err := restorer.Restore(ctx, base, "", fresh, restorer.Options{Foreign: o.Foreign, Delete: true})

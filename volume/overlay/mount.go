@@ -24,7 +24,7 @@ const (
 	workDir   = "work"              // in layers: overlayfs' own
 	freshDir  = upperDir + ".fresh" // in layers: an upper that is being made
 	lowerDir  = "lower"             // where the base is mounted
-	copyDir   = "copy"              // the base, if it was copied
+	copyDir   = "copied"            // has the base, if it was copied
 	mergedDir = "merged"            // where both are mounted
 )
 

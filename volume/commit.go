@@ -89,7 +89,7 @@ func (m *Manager) commit(ctx context.Context, r *record, op Commit, how snapshot
 		return Result{}, err
 	}
 	if same {
-		return Result{Commit: r.Head, Unsettled: got.unsettled}, m.rememberBoot(r)
+		return Result{Commit: r.Head, Unsettled: got.unsettled, Warning: got.warning}, m.rememberBoot(r)
 	}
 	c.Message, c.Labels, c.Consistency = op.Message, op.Labels, got.how
 	own, err := m.o.Own.Own(ctx, r.Head.Cid)
@@ -112,7 +112,7 @@ func (m *Manager) commit(ctx context.Context, r *record, op Commit, how snapshot
 		// The commit stands; what is kept too long goes with the next one.
 		m.log.Warn("cannot let go of earlier commits", logVolume, r.Name, logError, err)
 	}
-	return Result{Commit: r.Head, Created: true, Consistency: got.how, Unsettled: got.unsettled}, nil
+	return Result{Commit: r.Head, Created: true, Consistency: got.how, Unsettled: got.unsettled, Warning: got.warning}, nil
 }
 
 // hookedRead is read between the hooks. They are for who writes: nothing is asked of nobody. Whoever was told before
@@ -130,10 +130,14 @@ func (m *Manager) hookedRead(ctx context.Context, s Session, r *record, op Commi
 		how = snapshot.Hook
 	}
 	env := []string{"VOLARY_VOLUME=" + r.Name, "VOLARY_MOUNTPOINT=" + m.o.Mounter.Path(m.overlayDir(r.Overlay.ID))}
-	err = h.around(ctx, env, func() error {
+	err, after := h.around(ctx, env, func() error {
 		got, err = m.read(ctx, s, r, op, how)
 		return err
 	})
+	if after != nil {
+		got.warning = after.Error()
+		m.log.Error("commit", logVolume, r.Name, logError, after)
+	}
 	return got, err
 }
 

@@ -13,7 +13,7 @@ import (
 // Hooks are shell commands around the reading of a commit's files. They run with the rights of the daemon.
 type Hooks struct {
 	Before  string        `json:"before,omitempty"` // if it fails, there is no commit
-	After   string        `json:"after,omitempty"`  // runs whatever became of the commit
+	After   string        `json:"after,omitempty"`  // runs whatever became of the commit, and does not undo it
 	Timeout time.Duration `json:"timeout,omitempty"`
 }
 
@@ -57,18 +57,18 @@ func (h Hooks) or(o Hooks) Hooks {
 	return h
 }
 
-// around runs f between the hooks.
-func (h Hooks) around(ctx context.Context, env []string, f func() error) (err error) {
-	defer func() {
-		// What Before began, such as a frozen database, After ends, also when the caller has gone.
-		if after := h.exec(context.WithoutCancel(ctx), h.After, env); after != nil {
-			err = errors.Join(err, fmt.Errorf("hook after the commit: %w", after))
-		}
-	}()
-	if err := h.exec(ctx, h.Before, env); err != nil {
-		return fmt.Errorf("hook before the commit: %w", err)
+// around runs f between the hooks. The error of After is apart.
+func (h Hooks) around(ctx context.Context, env []string, f func() error) (err, after error) {
+	if err = h.exec(ctx, h.Before, env); err != nil {
+		err = fmt.Errorf("hook before the commit: %w", err)
+	} else {
+		err = f()
 	}
-	return f()
+	// What Before began, such as a frozen database, After ends, also when the caller has gone.
+	if after = h.exec(context.WithoutCancel(ctx), h.After, env); after != nil {
+		after = fmt.Errorf("hook after the commit: %w", after)
+	}
+	return err, after
 }
 
 // exec runs a command and everything it starts, for at most the timeout.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -310,11 +311,15 @@ func TestHooksRunAroundTheReadingOfFiles(t *testing.T) {
 			t.Errorf("%+v: error %v, and the head is at %s", hooks, err, h.resolve("data"))
 		}
 	}
+	warned := h.do(&volume.Commit{Name: "data", Hooks: volume.Hooks{After: "echo again >" + out + "; echo bad; exit 3"}})
+	if !warned.Created || !strings.Contains(warned.Warning, "bad") {
+		t.Errorf("a commit whose hook after it failed: %+v", warned)
+	}
 	if b, err := os.ReadFile(out); err != nil || string(b) != "again\n" {
 		t.Errorf("the hook after a failure wrote %q, %v", b, err)
 	}
 	h.do(&volume.Unmount{Name: "data"}) // nobody writes any more: no hooks
-	h.wantFiles("data", files{"log": "more"})
+	h.wantFiles("data", files{"log": "morebefore\n"})
 }
 
 func (h *host) commitOf(c cid.Cid) *snapshot.Commit {

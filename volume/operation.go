@@ -21,6 +21,7 @@ type Result struct {
 	Consistency snapshot.Consistency `json:"consistency,omitempty"` // of that commit
 	Path        string               `json:"path,omitempty"`        // where the volume is mounted
 	Unsettled   []string             `json:"unsettled,omitempty"`   // paths that changed each time they were read
+	Warning     string               `json:"warning,omitempty"`     // what was asked for beside the commit and failed
 	Removed     []string             `json:"removed,omitempty"`     // names of volumes
 	Retained    []Retained           `json:"retained,omitempty"`
 }

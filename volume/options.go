@@ -54,8 +54,8 @@ func optionKeys() map[string]string {
 	return map[string]string{
 		"chunker":      "how files are cut: size-N, rabin-MIN-AVG-MAX or buzhash",
 		"commit":       "unmount (the default), manual, an interval such as 5m, or quiet:30s, when nothing was changed for so long",
-		"exec-after":   "shell command that is run after the files of a commit were read",
-		"exec-before":  "shell command that is run before they are read, such as one that checkpoints a database",
+		"exec-after":   "shell command that is run after the files of a commit of a mounted volume were read",
+		"exec-before":  "shell command that is run before they are read, such as one that checkpoints a database; VOLARY_MOUNTPOINT says where",
 		"exec-timeout": "how long each of these may take; 1m if not given",
 		"lower":        "lazy (the default): read the base when it is needed; full: copy it when the volume is mounted",
 		"overlay":      "disk (the default), or tmpfs: changes in memory, gone with the mount unless they are committed by hand",

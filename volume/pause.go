@@ -24,12 +24,13 @@ type reading struct {
 	commit    *snapshot.Commit
 	unsettled []string // paths that changed each time they were read
 	how       snapshot.Consistency
+	warning   string // what went wrong, but did not keep the files from being read
 }
 
 // read stores what the overlay shows, with those who write stopped if op asks for it.
 func (m *Manager) read(ctx context.Context, s Session, r *record, op Commit, how snapshot.Consistency) (reading, error) {
 	c, unsettled, err := m.snapshot(ctx, s, r)
-	got := reading{c, unsettled, how}
+	got := reading{commit: c, unsettled: unsettled, how: how}
 	if err != nil || how != snapshot.Live || !op.Pause && !op.pauseIfCan {
 		return got, err
 	}
@@ -78,7 +79,7 @@ func (m *Manager) readPaused(ctx context.Context, s Session, r *record, op Commi
 			level = slog.LevelWarn
 		}
 		m.log.Log(ctx, level, "not everybody stood still while files were read", logVolume, r.Name, logError, broken)
-		return reading{c, unsettled, snapshot.Live}, nil
+		return reading{commit: c, unsettled: unsettled, how: snapshot.Live}, nil
 	}
-	return reading{c, unsettled, snapshot.Paused}, err
+	return reading{commit: c, unsettled: unsettled, how: snapshot.Paused}, err
 }

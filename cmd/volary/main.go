@@ -85,8 +85,8 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 func command(c cli.Command, minArgs, maxArgs int) *cli.Command {
 	action := c.Action
 	c.Flags = append(c.Flags, &cli.BoolFlag{Name: "json", Usage: "print JSON, one object a line"})
-	c.OnUsageError = func(_ *cli.Context, err error, _ bool) error {
-		return usagef("%v\nsee `volary %s --help`", err, c.Name)
+	c.OnUsageError = func(x *cli.Context, err error, _ bool) error {
+		return usagef("%v\nsee `%s --help`", err, x.Command.HelpName)
 	}
 	c.Action = func(ctx *cli.Context) error {
 		if n := ctx.NArg(); n < minArgs || maxArgs >= 0 && n > maxArgs {
@@ -94,7 +94,7 @@ func command(c cli.Command, minArgs, maxArgs int) *cli.Command {
 			if wanted == "" {
 				wanted = "no arguments"
 			}
-			return usagef("%s takes %s, and was given %d\nsee `volary %s --help`", c.Name, wanted, n, c.Name)
+			return usagef("%s takes %s, and was given %d\nsee `%s --help`", c.Name, wanted, n, ctx.Command.HelpName)
 		}
 		for _, arg := range ctx.Args().Slice() {
 			if arg == "" {

@@ -255,16 +255,19 @@ func checkDir(dir string) error {
 	return nil
 }
 
-func parseLabels(pairs []string) (map[string]string, error) {
+func parseLabels(pairs []string) (map[string]string, error) { return parsePairs("label", pairs) }
+
+// parsePairs reads KEY=VALUE arguments; what says what they are.
+func parsePairs(what string, pairs []string) (map[string]string, error) {
 	labels := map[string]string{}
 	for _, p := range pairs {
 		k, v, ok := strings.Cut(p, "=")
 		// The cli package has put U+FFFD for what is not UTF-8 in a flag that may be repeated.
 		if !ok || k == "" || strings.ContainsRune(p, utf8.RuneError) {
-			return nil, usagef("label %q is not KEY=VALUE in UTF-8", p)
+			return nil, usagef("%s %q is not KEY=VALUE in UTF-8", what, p)
 		}
 		if _, twice := labels[k]; twice {
-			return nil, usagef("label %q is given twice", k)
+			return nil, usagef("%s %q is given twice", what, k)
 		}
 		labels[k] = v
 	}

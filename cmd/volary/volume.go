@@ -16,6 +16,12 @@ func volumeCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "volume",
 		Usage: "names with a history of snapshots, mounted as directories",
+		Action: func(c *cli.Context) error {
+			if c.NArg() > 0 {
+				return usagef("there is no command \"volume %s\"\nsee `volary volume --help`", c.Args().First())
+			}
+			return cli.ShowSubcommandHelp(c)
+		},
 		Subcommands: []*cli.Command{
 			volumeCreateCommand(), volumeLsCommand(), volumeInspectCommand(), volumeRenameCommand(), volumeSetCommand(), volumeRmCommand(),
 			volumeUndeleteCommand(), volumePruneCommand(), volumeMountCommand(), volumeUmountCommand(), volumeCommitCommand(), volumeDiscardCommand(),
@@ -42,7 +48,13 @@ func doVolumeOn(c *cli.Context, host *openedHost, op volume.Operation, text func
 	for _, path := range res.Unsettled {
 		fmt.Fprintf(c.App.ErrWriter, "changed while it was read: %s\n", quote(path))
 	}
-	return outputOf(c).object(res, func(w io.Writer) { text(w, res) })
+	if err := outputOf(c).object(res, func(w io.Writer) { text(w, res) }); err != nil {
+		return err
+	}
+	if res.Warning != "" {
+		return incompleteError{res.Warning}
+	}
+	return nil
 }
 
 func quiet(io.Writer, volume.Result) {}
@@ -56,7 +68,7 @@ func volumeOptions(c *cli.Context) (map[string]string, error) {
 	if !c.IsSet("option") {
 		return nil, nil
 	}
-	return parseLabels(c.StringSlice("option"))
+	return parsePairs("option", c.StringSlice("option"))
 }
 
 func volumeCreateCommand() *cli.Command {
@@ -74,6 +86,9 @@ func volumeCreateCommand() *cli.Command {
 			options, err := volumeOptions(c)
 			if err != nil {
 				return err
+			}
+			if c.IsSet("from") && c.String("from") == "" {
+				return usagef("--from was given an empty argument, perhaps an unset variable")
 			}
 			host, err := openHost(c, create)
 			if err != nil {
@@ -196,7 +211,7 @@ func volumeSetCommand() *cli.Command {
 		ArgsUsage:   "NAME KEY=VALUE...",
 		Description: "KEY= takes an option away. The options are those of create.",
 		Action: func(c *cli.Context) error {
-			options, err := parseLabels(c.Args().Tail())
+			options, err := parsePairs("option", c.Args().Tail())
 			if err != nil {
 				return err
 			}
@@ -214,7 +229,18 @@ func volumeRmCommand() *cli.Command {
 			"option trash says; after that its snapshots are no longer kept.",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also if it is mounted"}},
 		Action: func(c *cli.Context) error {
-			return doVolume(c, &volume.Remove{Name: c.Args().First(), Force: c.Bool("force")}, quiet)
+			host, err := openHost(c, create)
+			if err != nil {
+				return err
+			}
+			defer host.Close()
+			name := c.Args().First()
+			if c.Bool("force") {
+				if err := unbindAll(c, host, name); err != nil {
+					return err
+				}
+			}
+			return doVolumeOn(c, host, &volume.Remove{Name: name, Force: c.Bool("force")}, quiet)
 		},
 	}, 1, 1)
 }

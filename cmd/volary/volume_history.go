@@ -29,7 +29,7 @@ func volumeCommitCommand() *cli.Command {
 			&cli.BoolFlag{Name: "pause", Usage: "stop those who write while files are read"},
 			&cli.StringFlag{Name: "exec-before", Usage: "have the daemon run the shell command `CMD` before files are read; only root may"},
 			&cli.StringFlag{Name: "exec-after", Usage: "and `CMD` after that"},
-			&cli.DurationFlag{Name: "exec-timeout", Usage: "each may take `DURATION`", Value: volume.DefaultHookTimeout},
+			&cli.DurationFlag{Name: "exec-timeout", Usage: "each may take `DURATION`; default: as the volume's option says"},
 		},
 		Action: func(c *cli.Context) error {
 			labels, err := parseLabels(c.StringSlice("label"))

@@ -49,7 +49,7 @@ func volumeMount(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		if dir, err = filepath.Abs(dir); err != nil {
+		if dir, err = realDir(dir); err != nil {
 			return err
 		}
 		op.User = dirUser + dir
@@ -162,7 +162,7 @@ func unbind(dir string) error {
 // ownUsers are the mounts that umount means: the one at a directory, or all that were made on a command line.
 func ownUsers(dir string, i *volume.Info) ([]string, error) {
 	if dir != "" {
-		dir, err := filepath.Abs(dir)
+		dir, err := realDir(dir)
 		if err == nil && !slices.Contains(i.Users, dirUser+dir) {
 			err = fmt.Errorf("%s is not mounted at %s: %w", quote(i.Name), quote(dir), fs.ErrNotExist)
 		}
@@ -174,10 +174,44 @@ func ownUsers(dir string, i *volume.Info) ([]string, error) {
 			users = append(users, u)
 		}
 	}
-	if len(users) == 0 {
+	switch {
+	case len(users) > 0:
+	case len(i.Users) > 0:
+		return nil, fmt.Errorf("%s is mounted by %s only: %w", quote(i.Name), strings.Join(i.Users, ", "), fs.ErrNotExist)
+	case !i.Base.Defined():
+		return nil, fmt.Errorf("%s is not mounted: %w", quote(i.Name), fs.ErrNotExist)
+	default:
 		users = append(users, volume.DefaultUser) // to finish what was begun
 	}
 	return users, nil
+}
+
+// realDir is the path of a directory without symlinks, which is what the kernel knows a mount point by.
+func realDir(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return "", fmt.Errorf("mount point: %w", err)
+	}
+	return dir, nil
+}
+
+// unbindAll takes a volume away from all directories where it was put on a command line.
+func unbindAll(c *cli.Context, host *openedHost, name string) error {
+	i, err := listed(c, host, name)
+	if err != nil {
+		return err
+	}
+	for _, user := range i.Users {
+		if dir, ok := strings.CutPrefix(user, dirUser); ok && bound(i.Mountpoint, dir) {
+			if err := unbind(dir); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // rebind shows volumes again at the directories where they were before the machine was started anew.

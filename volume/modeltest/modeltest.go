@@ -93,6 +93,9 @@ func (p *Pair) both(o Op, f action) error {
 			return nil
 		}
 	}
+	if errs[0] == unix.ENOTSUP && errs[1] == unix.ENODATA {
+		errs[0] = errs[1] // there is no such attribute; of a base without any the kernel does not ask for each file
+	}
 	if errs[0] != errs[1] {
 		return fmt.Errorf("%s: %v, where a plain directory says %v", o, errs[0], errs[1])
 	}

@@ -2,7 +2,9 @@ package view
 
 import (
 	"container/list"
+	"context"
 	"errors"
+	"fmt"
 	"sync"
 )
 
@@ -26,9 +28,10 @@ type cached[K comparable, V any] struct {
 var errEnded = errors.New("loading ended early")
 
 type load[V any] struct {
-	done  chan struct{}
-	value V
-	err   error
+	done   chan struct{}
+	value  V
+	err    error
+	gaveUp bool // whoever loaded had no time left
 }
 
 func newCache[K comparable, V any](max int) *cache[K, V] {
@@ -47,20 +50,36 @@ func (c *cache[K, V]) peek(k K) (v V, ok bool) {
 	return e.Value.(*cached[K, V]).value, true
 }
 
-// get returns what is held, or what fetch returns: a value and its size, which is then held if keep is set.
-func (c *cache[K, V]) get(k K, keep bool, fetch func() (V, int, error)) (V, error) {
-	if v, ok := c.peek(k); ok {
-		return v, nil
-	}
-	c.mu.Lock()
-	if l := c.loading[k]; l != nil {
+// get returns what is held, or what fetch returns: a value and its size, which is then held if keep is set. Who
+// finds another loading it waits as long as its own context lasts, and loads itself if the other gave up earlier.
+func (c *cache[K, V]) get(ctx context.Context, k K, keep bool, fetch func() (V, int, error)) (V, error) {
+	for {
+		if v, ok := c.peek(k); ok {
+			return v, nil
+		}
+		c.mu.Lock()
+		l := c.loading[k]
+		if l == nil {
+			l = &load[V]{done: make(chan struct{}), err: errEnded}
+			c.loading[k] = l
+			c.mu.Unlock()
+			return c.load(ctx, l, k, keep, fetch)
+		}
 		c.mu.Unlock()
-		<-l.done
-		return l.value, l.err
+		select {
+		case <-l.done:
+			if l.err == nil || !l.gaveUp || ctx.Err() != nil {
+				return l.value, l.err
+			}
+		case <-ctx.Done():
+			var none V
+			return none, fmt.Errorf("wait for who reads the same: %w", ctx.Err())
+		}
 	}
-	l := &load[V]{done: make(chan struct{}), err: errEnded}
-	c.loading[k] = l
-	c.mu.Unlock()
+}
+
+// load fetches what others may wait for.
+func (c *cache[K, V]) load(ctx context.Context, l *load[V], k K, keep bool, fetch func() (V, int, error)) (V, error) {
 	var size int
 	defer func() {
 		c.mu.Lock()
@@ -72,6 +91,7 @@ func (c *cache[K, V]) get(k K, keep bool, fetch func() (V, int, error)) (V, erro
 		close(l.done)
 	}()
 	l.value, size, l.err = fetch()
+	l.gaveUp = ctx.Err() != nil
 	return l.value, l.err
 }
 

@@ -151,7 +151,7 @@ func (l *listing) above(id uint64) int {
 
 // list reads a directory.
 func (v *View) list(ctx context.Context, dir node, path string, parent uint64, depth int) (*listing, error) {
-	return v.listings.get(dir.id, true, func() (*listing, int, error) {
+	return v.listings.get(ctx, dir.id, true, func() (*listing, int, error) {
 		l, err := v.load(ctx, dir, path, parent, depth)
 		if err != nil {
 			return nil, 0, fmt.Errorf("read directory %q: %w", path, err)

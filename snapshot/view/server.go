@@ -53,8 +53,9 @@ type Server struct {
 	view  *View
 	proto *fuse.ProtocolServer
 	log   *slog.Logger
-	work  sync.WaitGroup // workers
-	busy  sync.WaitGroup // requests that are being answered
+	room  func() ([]byte, error) // makes a worker's memory
+	work  sync.WaitGroup         // workers
+	busy  sync.WaitGroup         // requests that are being answered
 
 	mu            sync.Mutex
 	workers, idle int
@@ -71,6 +72,10 @@ func Resume(ctx context.Context, s *tree.Snapshot, c Connection, o Options) (*Se
 	}
 	if err == nil {
 		err = srv.resend()
+	}
+	if errors.Is(err, errNoResend) {
+		srv.log.Warn("who waits for an answer of the earlier server waits on", logError, err)
+		err = nil
 	}
 	if err != nil {
 		c.Close()
@@ -98,7 +103,7 @@ func newServer(ctx context.Context, s *tree.Snapshot, c Connection, o Options) (
 		DisabledCapabilities: fuse.CAP_PASSTHROUGH,
 		Logger:               log.New(logWriter{v.log}, "", 0),
 	}
-	return &Server{conn: c, fd: int(c.Device.Fd()), view: v, proto: fuse.NewProtocolServer(v, opts), log: v.log}, nil
+	return &Server{conn: c, fd: int(c.Device.Fd()), view: v, proto: fuse.NewProtocolServer(v, opts), log: v.log, room: buffer}, nil
 }
 
 // logWriter turns go-fuse's lines into ours.
@@ -128,15 +133,16 @@ func (s *Server) greet(request []byte) ([]byte, error) {
 	return out[:n], nil
 }
 
-// resend asks the kernel for the requests that were not answered. An older kernel does not know how.
+var errNoResend = errors.New("this kernel does not repeat requests")
+
+// resend asks the kernel for the requests that were not answered.
 func (s *Server) resend() error {
 	var h [outHeader]byte
 	binary.LittleEndian.PutUint32(h[:], outHeader)
 	binary.LittleEndian.PutUint32(h[4:], notifyResend)
 	_, err := syscall.Write(s.fd, h[:])
 	if err == syscall.EINVAL {
-		s.log.Warn("this kernel does not repeat requests: who waits for an answer of the earlier server waits on")
-		return nil
+		return errNoResend
 	}
 	return err
 }
@@ -192,7 +198,8 @@ func (s *Server) free() bool {
 func (s *Server) worker() {
 	w, err := newWorker(s)
 	if err != nil {
-		s.log.Error("cannot serve", logError, err)
+		s.log.Error("cannot serve with another worker", logError, err)
+		s.leave(1)
 		return
 	}
 	defer w.release()
@@ -201,7 +208,7 @@ func (s *Server) worker() {
 		switch err {
 		case nil:
 			if !s.taken() {
-				s.resend()
+				w.handBack(w.in[:n])
 				return
 			}
 			w.handle(w.in[:n])
@@ -226,11 +233,11 @@ type worker struct {
 }
 
 func newWorker(s *Server) (*worker, error) {
-	in, err := buffer()
+	in, err := s.room()
 	if err != nil {
 		return nil, err
 	}
-	out, err := buffer()
+	out, err := s.room()
 	if err != nil {
 		unix.Munmap(in)
 		return nil, err
@@ -252,10 +259,26 @@ func buffer() ([]byte, error) {
 func (w *worker) release() {
 	unix.Munmap(w.in)
 	unix.Munmap(w.out)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.workers--; w.workers == 0 {
-		w.conn.Close()
+	w.leave(0)
+}
+
+// leave is called once by each worker. Without the last one nobody would ever answer: the mount is given up, or is
+// for who else has the connection.
+func (s *Server) leave(idle int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.idle -= idle
+	if s.workers--; s.workers == 0 {
+		s.conn.Close()
+	}
+}
+
+// handBack leaves a request to the next server. If that will not get it, its sender is told instead of waiting for
+// ever.
+func (w *worker) handBack(request []byte) {
+	if err := w.resend(); err != nil {
+		w.log.Error("leave a request to the next server", logError, err)
+		w.reply([][]byte{w.header(request, 0, fuse.EIO)})
 	}
 }
 
@@ -274,6 +297,10 @@ func (w *worker) handle(request []byte) {
 		}
 		answer = [][]byte{w.out[:n]}
 	}
+	w.reply(answer)
+}
+
+func (w *worker) reply(answer [][]byte) {
 	for {
 		_, err := unix.Writev(w.fd, answer)
 		if err == syscall.EINTR {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"github.com/ipfs/go-cid"
@@ -143,7 +145,7 @@ func TestACacheIsBoundedAndLoadsOnce(t *testing.T) {
 	var all sync.WaitGroup
 	for range 10 {
 		all.Go(func() {
-			v, err := c.get(1, true, func() (int, int, error) {
+			v, err := c.get(t.Context(), 1, true, func() (int, int, error) {
 				mu.Lock()
 				loads++
 				mu.Unlock()
@@ -161,16 +163,58 @@ func TestACacheIsBoundedAndLoadsOnce(t *testing.T) {
 		t.Errorf("loaded %d times", loads)
 	}
 	for k := range 10 {
-		if _, err := c.get(k, true, func() (int, int, error) { return k, 40, nil }); err != nil {
+		if _, err := c.get(t.Context(), k, true, func() (int, int, error) { return k, 40, nil }); err != nil {
 			t.Error(err)
 		}
 	}
 	if c.size > 100 || len(c.held) > 2 {
 		t.Errorf("holds %d of %d bytes", len(c.held), c.size)
 	}
-	if _, err := c.get(50, true, func() (int, int, error) { return 0, 0, os.ErrInvalid }); !errors.Is(err, os.ErrInvalid) || c.busy(50) {
+	if _, err := c.get(t.Context(), 50, true, func() (int, int, error) { return 0, 0, os.ErrInvalid }); !errors.Is(err, os.ErrInvalid) || c.busy(50) {
 		t.Errorf("a failure is kept: %v", err)
 	}
+}
+
+func TestWhoWaitsForALoadKeepsTimeOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCache[int, int](100)
+		slow := func(ctx context.Context, d time.Duration) func() (int, int, error) {
+			return func() (int, int, error) {
+				select {
+				case <-time.After(d):
+					return 11, 40, nil
+				case <-ctx.Done():
+					return 0, 0, os.ErrDeadlineExceeded // not what the context says
+				}
+			}
+		}
+		within := func(d, takes time.Duration) func() (int, time.Duration, error) {
+			ctx, cancel := context.WithTimeout(t.Context(), d)
+			done := make(chan struct{})
+			var v int
+			var err error
+			start := time.Now()
+			var took time.Duration
+			go func() {
+				defer close(done)
+				defer cancel()
+				v, err = c.get(ctx, 1, true, slow(ctx, takes))
+				took = time.Since(start)
+			}()
+			synctest.Wait()
+			return func() (int, time.Duration, error) { <-done; return v, took, err }
+		}
+		first, short, long := within(10*time.Second, time.Hour), within(time.Second, time.Second), within(time.Minute, 5*time.Second)
+		if v, took, err := short(); !errors.Is(err, context.DeadlineExceeded) || took != time.Second {
+			t.Errorf("who has a second got %d, %v after %v", v, err, took)
+		}
+		if v, took, err := first(); !errors.Is(err, os.ErrDeadlineExceeded) || took != 10*time.Second {
+			t.Errorf("who loads got %d, %v after %v", v, err, took)
+		}
+		if v, took, err := long(); v != 11 || err != nil || took != 15*time.Second {
+			t.Errorf("who has a minute got %d, %v after %v", v, err, took)
+		}
+	})
 }
 
 func TestDeviceNumbersAreThoseOfTheKernel(t *testing.T) {

@@ -1,0 +1,54 @@
+package view
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// served returns a server of a mount whose kernel is the other end of a socket.
+func served(t *testing.T, log *bytes.Buffer) (*Server, int) {
+	t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	must(t, err)
+	t.Cleanup(func() { unix.Close(pair[1]) })
+	s := &Server{conn: Connection{Device: os.NewFile(uintptr(pair[0]), "device"), Table: table(t)}, fd: pair[0],
+		view: &View{}, log: slog.New(slog.NewTextHandler(log, nil)), room: buffer}
+	return s, pair[1]
+}
+
+func TestAServerWithoutMemoryGivesTheMountUp(t *testing.T) {
+	var log bytes.Buffer
+	s, kernel := served(t, &log)
+	s.room = func() ([]byte, error) { return nil, syscall.ENOMEM }
+	s.serve()
+	s.Wait()
+	if s.workers != 0 || s.idle != 0 {
+		t.Errorf("%d workers, %d of them idle", s.workers, s.idle)
+	}
+	if n, err := unix.Read(kernel, make([]byte, 1)); n != 0 || err != nil {
+		t.Errorf("the connection is open: read %d, %v", n, err)
+	}
+	if !strings.Contains(log.String(), syscall.ENOMEM.Error()) {
+		t.Errorf("the log says %q", log.String())
+	}
+}
+
+func TestARequestThatCannotBeLeftToTheNextServerIsInTheLog(t *testing.T) {
+	var log bytes.Buffer
+	s, _ := served(t, &log)
+	w, err := newWorker(s)
+	must(t, err)
+	s.workers = 1
+	must(t, unix.Shutdown(s.fd, unix.SHUT_WR))
+	w.handBack(make([]byte, inHeader))
+	w.release()
+	if !strings.Contains(log.String(), "leave a request") {
+		t.Errorf("the log says %q", log.String())
+	}
+}

@@ -123,6 +123,19 @@ func (h held) close() {
 	}
 }
 
+// dup returns descriptors of the same files that can be closed by themselves.
+func (h held) dup() (lent held, err error) {
+	for _, fd := range h.files {
+		copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			lent.close()
+			return held{}, fmt.Errorf("copy a descriptor: %w", err)
+		}
+		lent.files = append(lent.files, copied)
+	}
+	return lent, nil
+}
+
 // gone reports whether what a descriptor was for has ended: of /dev/fuse, whether its mount is no more.
 func (h held) gone() bool {
 	for _, fd := range h.files {
@@ -147,6 +160,7 @@ func (h *hold) run(ctx context.Context, l *net.UnixListener, socket string, idle
 	var work sync.WaitGroup
 	defer work.Wait()
 	defer l.Close()
+	defer context.AfterFunc(ctx, func() { l.SetDeadline(time.Now()) })()
 	for {
 		l.SetDeadline(time.Now().Add(idle))
 		c, err := l.AcceptUnix()
@@ -165,10 +179,7 @@ func (h *hold) run(ctx context.Context, l *net.UnixListener, socket string, idle
 			}
 		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 			h.log.Error("accept", logError, err)
-			select {
-			case <-time.After(time.Second):
-			case <-ctx.Done():
-			}
+			<-time.After(time.Second)
 		default:
 			return fmt.Errorf("accept: %w", err)
 		}
@@ -206,6 +217,8 @@ func (h *hold) serve(c *net.UnixConn) {
 		return
 	}
 	for {
+		// Who does not ask or does not listen shall not keep an idle holder alive.
+		c.SetDeadline(time.Now().Add(timeout))
 		var q request
 		files, err := receive(c, &q)
 		if err != nil {
@@ -234,8 +247,21 @@ func peerOf(c *net.UnixConn) (uint32, error) {
 	return cred.Uid, nil
 }
 
-// answer takes the files of the request over.
+// answer takes the files of the request over. It sends without the lock: who does not listen keeps nobody else
+// waiting.
 func (h *hold) answer(c *net.UnixConn, q request, files []int) error {
+	replies, lent := h.do(q, files)
+	defer lent.close()
+	for _, r := range replies[:len(replies)-1] {
+		if err := send(c, r); err != nil {
+			return err
+		}
+	}
+	return send(c, replies[len(replies)-1], lent.files...)
+}
+
+// do returns the replies to a request, and files for the last of them, which are copies.
+func (h *hold) do(q request, files []int) (replies []reply, lent held) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.sweep()
@@ -244,7 +270,7 @@ func (h *hold) answer(c *net.UnixConn, q request, files []int) error {
 		mine.close()
 	}
 	if q.Version != version {
-		return send(c, reply{Error: fmt.Sprintf("the holder is of version %d", version), Errno: int(syscall.EPROTO)})
+		return refusal(syscall.EPROTO, fmt.Sprintf("the holder is of version %d", version)), lent
 	}
 	x, known := h.held[q.Name]
 	switch q.Op {
@@ -253,26 +279,28 @@ func (h *hold) answer(c *net.UnixConn, q request, files []int) error {
 			x.close()
 		}
 		h.held[q.Name] = mine
-		return send(c, reply{})
 	case opGet:
 		if !known {
-			return send(c, reply{Errno: int(syscall.ENOENT), Error: "nothing is held under this name"})
+			return refusal(syscall.ENOENT, "nothing is held under this name"), lent
 		}
-		return send(c, reply{Data: x.data}, x.files...)
+		lent, err := x.dup()
+		if err != nil {
+			return refusal(syscall.EMFILE, err.Error()), held{}
+		}
+		return []reply{{Data: x.data}}, lent
 	case opDrop:
 		if known {
 			x.close()
 			delete(h.held, q.Name)
 		}
-		return send(c, reply{})
 	case opList:
 		for name := range h.held {
-			if err := send(c, reply{Name: name, More: true}); err != nil {
-				return err
-			}
+			replies = append(replies, reply{Name: name, More: true})
 		}
-		return send(c, reply{})
 	default:
-		return send(c, reply{Errno: int(syscall.ENOSYS), Error: "unknown request"})
+		return refusal(syscall.ENOSYS, "unknown request"), lent
 	}
+	return append(replies, reply{}), lent
 }
+
+func refusal(no syscall.Errno, why string) []reply { return []reply{{Errno: int(no), Error: why}} }

@@ -182,7 +182,7 @@ func TestRealProgramsInAMountDoNotNoticeThatItsServerIsKilled(t *testing.T) {
 	must(t, os.Mkdir(j.Dir, 0o755))
 	j.Root = kept(t, j.Store, src)
 	t.Cleanup(func() { // what a failed test leaves; the holder ends with its mounts
-		for _, m := range []string{"merged", "lower"} {
+		for _, m := range []string{"merged", "closed/base"} {
 			unix.Unmount(filepath.Join(j.Dir, m), unix.MNT_DETACH)
 		}
 	})

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,6 +34,41 @@ type Lower struct {
 	mu     sync.Mutex
 	closed bool
 	served map[string]*served // by directory
+	locks  map[string]*lock   // by directory
+}
+
+// lock is of one directory: mounting and unmounting may take long, and shall keep nobody else waiting.
+type lock struct {
+	sync.Mutex
+	wanted int // by how many it is held or waited for
+}
+
+// lock waits until nobody else works on a directory, and returns how to let others.
+func (l *Lower) lock(dir string) (unlock func()) {
+	l.mu.Lock()
+	k := l.locks[dir]
+	if k == nil {
+		k = new(lock)
+		l.locks[dir] = k
+	}
+	k.wanted++
+	l.mu.Unlock()
+	k.Lock()
+	return func() {
+		k.Unlock()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if k.wanted--; k.wanted == 0 {
+			delete(l.locks, dir)
+		}
+	}
+}
+
+// at returns the mount of a directory that this process serves, if any.
+func (l *Lower) at(dir string) (m *served, closed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.served[dir], l.closed
 }
 
 // served is a mount that this process serves.
@@ -47,23 +84,23 @@ func NewLower(o LowerOptions) *Lower {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Lower{o: o, served: map[string]*served{}}
+	return &Lower{o: o, served: map[string]*served{}, locks: map[string]*lock{}}
 }
 
 // Mount shows a snapshot at dir, or goes on with showing it. A dead mount at dir, whose server went without a
 // holder, is taken away first.
 func (l *Lower) Mount(ctx context.Context, s *tree.Snapshot, dir string, o volume.MountOptions) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
+	defer l.lock(dir)()
+	was, closed := l.at(dir)
+	if closed {
 		return fmt.Errorf("mount %s at %s: %w", s.CID, dir, fs.ErrClosed)
-	}
-	if m := l.served[dir]; m != nil {
-		return m.same(s, dir, o)
 	}
 	mounted, err := isMountPoint(dir)
 	if err != nil {
 		return fmt.Errorf("mount %s at %s: %w", s.CID, dir, err)
+	}
+	if mounted && was != nil {
+		return was.same(s, dir, o)
 	}
 	if mounted {
 		if resumed, err := l.resume(ctx, s, dir, o); err != nil || resumed {
@@ -78,8 +115,7 @@ func (l *Lower) Mount(ctx context.Context, s *tree.Snapshot, dir string, o volum
 	if err := l.hold(ctx, dir, s, m); err != nil {
 		return errors.Join(err, view.Unmount(dir))
 	}
-	l.serve(dir, m)
-	return nil
+	return l.serve(dir, m)
 }
 
 // heldMount is what a holder is told of a mount.
@@ -118,8 +154,7 @@ func (l *Lower) resume(ctx context.Context, s *tree.Snapshot, dir string, o volu
 	if err != nil {
 		return false, err
 	}
-	l.serve(dir, &served{srv, s.CID.KeyString(), o, make(chan struct{})})
-	return true, nil
+	return true, l.serve(dir, &served{srv, s.CID.KeyString(), o, make(chan struct{})})
 }
 
 // held gets a mount from the holder.
@@ -167,19 +202,36 @@ func (l *Lower) viewOptions(o volume.MountOptions) view.Options {
 	return view.Options{Lower: !o.ReadOnly, Foreign: o.Foreign, AllowOther: true, IOTimeout: l.o.IOTimeout, Logger: l.o.Logger}
 }
 
-// serve is called with the lock.
-func (l *Lower) serve(dir string, m *served) {
+// serve is called with the directory's lock. If Close came between, the mount is for the next process.
+func (l *Lower) serve(dir string, m *served) error {
+	l.mu.Lock()
+	closed := l.closed
 	l.served[dir] = m
+	l.mu.Unlock()
 	go func() {
 		m.server.Wait()
 		close(m.ended)
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.served[dir] == m && !l.closed {
-			delete(l.served, dir)
+		defer l.lock(dir)()
+		if l.forget(dir, m) {
 			l.letGo(context.Background(), dir)
 		}
 	}()
+	if closed {
+		m.server.Stop()
+		return fmt.Errorf("mount at %s: %w", dir, fs.ErrClosed)
+	}
+	return nil
+}
+
+// forget reports whether a mount that has ended was still the one of its directory.
+func (l *Lower) forget(dir string, m *served) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.served[dir] != m || l.closed {
+		return false
+	}
+	delete(l.served, dir)
+	return true
 }
 
 // same reports an error if something else is asked for than what is served.
@@ -204,25 +256,30 @@ func (l *Lower) letGo(ctx context.Context, dir string) {
 	}
 }
 
-// Unmount ends what is shown at dir.
+// Unmount ends what is shown at dir. The error wraps [volume.ErrInUse] if it is still visible elsewhere, in another
+// mount namespace, or belongs to an overlay that is: it is served and held as long as that lasts.
 func (l *Lower) Unmount(ctx context.Context, dir string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	m := l.served[dir]
+	defer l.lock(dir)()
+	m, _ := l.at(dir)
 	err := view.Unmount(dir)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
+	if errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("%w: %w", volume.ErrInUse, err)
+	}
 	if err != nil {
 		return err
 	}
-	delete(l.served, dir)
 	if m != nil {
 		select {
 		case <-m.ended:
 		case <-time.After(unmountWait):
-			return nil // visible elsewhere, in another mount namespace: it is served and held as long as that lasts
+			return fmt.Errorf("unmount %s: it is still visible elsewhere: %w", dir, volume.ErrInUse)
+		case <-ctx.Done():
+			return fmt.Errorf("unmount %s: %w", dir, ctx.Err())
 		}
+		l.forget(dir, m)
 	}
 	l.letGo(ctx, dir)
 	return nil
@@ -235,9 +292,10 @@ func (l *Lower) Close() error {
 		return nil
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.closed = true
-	for _, m := range l.served {
+	all := slices.Collect(maps.Values(l.served))
+	l.mu.Unlock()
+	for _, m := range all {
 		m.server.Stop()
 	}
 	return nil

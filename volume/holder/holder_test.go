@@ -1,0 +1,98 @@
+package holder
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// holding runs a holder until the test ends, and returns a client of it.
+func holding(t *testing.T, ctx context.Context, log *slog.Logger) *Client {
+	t.Helper()
+	c := &Client{Socket: filepath.Join(t.TempDir(), "holder.sock")}
+	ready, done := make(chan struct{}), make(chan error)
+	go func() {
+		done <- Hold(ctx, c.Socket, HoldOptions{Idle: 50 * time.Millisecond, Ready: func() { close(ready) }, Logger: log})
+	}()
+	<-ready
+	t.Cleanup(func() { must(t, <-done) })
+	return c
+}
+
+func TestAHolderAnswersWhileSomebodyDoesNotListen(t *testing.T) {
+	c := holding(t, t.Context(), nil)
+	const many = 2000
+	for i := range many {
+		must(t, c.Put(t.Context(), fmt.Sprint(i), nil))
+	}
+	deaf, err := c.dial()
+	must(t, err)
+	defer deaf.Close()
+	must(t, send(deaf, request{Version: version, Op: opList}))
+	var first reply
+	_, err = receive(deaf, &first) // and nothing of what follows
+	must(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout/2)
+	defer cancel()
+	for i := range many {
+		must(t, c.Drop(ctx, fmt.Sprint(i)))
+	}
+}
+
+// lines is a log that can be read while it is written.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) count(what string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.b.String(), what)
+}
+
+func TestAHolderWithoutDescriptorsTriesOnceASecond(t *testing.T) {
+	var log lines
+	ctx, cancel := context.WithCancel(t.Context())
+	c := holding(t, ctx, slog.New(slog.NewTextHandler(&log, nil)))
+	must(t, c.Put(t.Context(), "x", nil)) // so that it goes on
+	asks, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	must(t, err)
+	defer unix.Close(asks)
+	cancel()
+	var was unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &was))
+	none := was
+	none.Cur = 1
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &none))
+	err = unix.Connect(asks, &unix.SockaddrUnix{Name: c.Socket})
+	const watched = 1500 * time.Millisecond
+	<-time.After(watched)
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &was))
+	must(t, err)
+	if n := log.count("msg=accept"); n < 1 || n > 2 {
+		t.Errorf("tried %d times in %v", n, watched)
+	}
+	must(t, c.Drop(t.Context(), "x"))
+}

@@ -64,9 +64,13 @@ func (m *Manager) commitDue(ctx context.Context, due schedule) {
 		if !known || o.Quiet > 0 && !m.quiet(ctx, r, o.Quiet, due) {
 			continue
 		}
-		if _, err := m.Do(ctx, &Commit{Name: r.Name, pauseIfCan: !o.NoPause}); err != nil && ctx.Err() == nil {
+		res, err := m.Do(ctx, &Commit{Name: r.Name, pauseIfCan: !o.NoPause})
+		switch {
+		case err != nil && ctx.Err() == nil:
 			m.log.Error("automatic commit", logVolume, r.Name, logError, err)
 			delete(due.quiet, r.ID)
+		case len(res.Unsettled) > 0:
+			m.log.Warn("files changed while an automatic commit read them", logVolume, r.Name, "paths", len(res.Unsettled), "first", res.Unsettled[0])
 		}
 	}
 }

@@ -22,7 +22,7 @@ func HasHooks(op Operation) bool {
 	options := map[string]string{}
 	switch op := op.(type) {
 	case *Commit:
-		return op.Hooks.any()
+		return op.Hooks != Hooks{}
 	case *Create:
 		options = op.Options
 	case *Clone:

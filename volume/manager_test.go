@@ -188,7 +188,7 @@ func TestBadRequestsChangeNothing(t *testing.T) {
 	}
 	for _, o := range []map[string]string{
 		{"colour": "red"}, {"commit": "soon"}, {"commit": "1ms"}, {"commit": "quiet:"}, {"commit": "quiet:1ms"}, {"mode": "999"}, {"uid": "-1"}, {"chunker": "size-"},
-		{"readonly": "true", "commit": "manual"}, {"trash": "-1h"},
+		{"exclude": ""}, {"exclude": "*.log,"}, {"exclude": "["}, {"readonly": "true", "commit": "manual"}, {"trash": "-1h"},
 	} {
 		h.refused(&volume.Create{Name: "new", Options: o}, volume.ErrInvalid)
 	}

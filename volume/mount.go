@@ -12,8 +12,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/tree"
 )
+
+// DirUser begins the user of a mount at a directory of the host, which only root may ask for: the rest is its path.
+const DirUser = "dir:"
 
 // DefaultUser is who mounts a volume when nobody is named.
 const DefaultUser = "cli"
@@ -213,8 +217,12 @@ func (m *Manager) settle(ctx context.Context, r *record, message string) error {
 	if r.Overlay.Tmpfs {
 		return m.retire(r) // the changes went with the mount, as the option says
 	}
-	if _, err := m.commit(ctx, r, Commit{Message: message}, consistencyOf(r)); err != nil {
+	res, err := m.commit(ctx, r, Commit{Message: message}, snapshot.Clean)
+	if err != nil {
 		return err
+	}
+	if len(res.Unsettled) > 0 {
+		return fmt.Errorf("%w: somebody changes %q while nothing is mounted; what is not committed is kept", ErrInUse, res.Unsettled[0])
 	}
 	return m.retire(r)
 }

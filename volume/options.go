@@ -132,6 +132,7 @@ func (o *VolumeOptions) set(key, value string) error {
 		}
 	case "exclude":
 		o.Exclude = strings.Split(value, ",")
+		err = checkPatterns(o.Exclude)
 	case "keep":
 		o.Keep, err = ParseKeep(value)
 	case "pause":
@@ -176,4 +177,17 @@ func parseWhen(value string) (interval, quiet time.Duration, err error) {
 		return 0, t, nil
 	}
 	return t, 0, nil
+}
+
+// checkPatterns refuses patterns that would leave out everything, or that are none.
+func checkPatterns(patterns []string) error {
+	for _, p := range patterns {
+		if strings.Trim(p, " /*!") == "" {
+			return ErrInvalid
+		}
+		if err := importer.CheckPattern(p); err != nil {
+			return err
+		}
+	}
+	return nil
 }

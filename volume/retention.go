@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -52,12 +53,13 @@ func (k *Keep) field(name string) *int {
 
 // kept is a commit that is pinned for a volume, and the rules that keep it.
 type kept struct {
-	root  cid.Cid
-	time  time.Time
-	rules []string
+	root     cid.Cid
+	sequence uint64
+	time     time.Time
+	rules    []string
 }
 
-// decide names the rules that keep each of the commits, which are sorted by time, the newest first.
+// decide names the rules that keep each of the commits, the newest first.
 func (k Keep) decide(commits []*kept, loc *time.Location) {
 	if k == (Keep{}) {
 		for _, c := range commits {
@@ -200,14 +202,16 @@ func (m *Manager) always(r *record, commits []*kept) {
 	}
 }
 
-// pinned returns the commits that are kept for a volume, the newest first.
+// pinned returns the commits that are kept for a volume, the newest first: by their sequence, for a clock can be set
+// back.
 func (m *Manager) pinned(ctx context.Context, r *record) ([]*kept, error) {
 	var commits []*kept
 	err := m.eachPin(ctx, r, func(p pinset.Pin) error {
-		commits = append(commits, &kept{root: p.Root, time: p.Created})
-		return nil
+		n, err := strconv.ParseUint(p.Meta[PinSequence], 10, 64)
+		commits = append(commits, &kept{root: p.Root, sequence: n, time: p.Created})
+		return err
 	})
-	slices.SortStableFunc(commits, func(a, b *kept) int { return b.time.Compare(a.time) })
+	slices.SortStableFunc(commits, func(a, b *kept) int { return cmp.Compare(b.sequence, a.sequence) })
 	return commits, err
 }
 

@@ -92,3 +92,23 @@ func TestVolumesAreCommittedOnTheirInterval(t *testing.T) {
 	<-ended
 	h.wantFiles("data", files{"a": "1"})
 }
+
+func TestAClockSetBackDoesNotTakeTheNewestCommits(t *testing.T) {
+	h := newHost(t, mounttest.NewCopies())
+	h.do(&volume.Create{Name: "data", Options: map[string]string{"keep": "last:3"}})
+	dir := h.do(&volume.Mount{Name: "data"}).Path
+	for i := range 8 {
+		if i == 4 {
+			h.now = h.now.Add(-24 * time.Hour)
+		}
+		h.write(filepath.Join(dir, "a"), strings.Repeat("x", i+1))
+		h.do(&volume.Commit{Name: "data"})
+	}
+	var kept []uint64
+	for _, r := range h.do(&volume.Retain{Name: "data", DryRun: true}).Retained {
+		kept = append(kept, h.commitOf(r.Commit.Cid).Sequence)
+	}
+	if !cmp.Equal(kept, []uint64{9, 8, 7, 1}) { // the last three, and the base of the mount
+		t.Errorf("kept are %v", kept)
+	}
+}

@@ -99,6 +99,11 @@ func (m *Manager) keepPinned(ctx context.Context, r *record) error {
 	if err != nil || status.State != pinset.Unpinned {
 		return err
 	}
+	// A pin of what is gone would keep every collection from removing anything.
+	if has, err := m.o.Blocks.Has(ctx, r.Head.Cid); err != nil || !has[0] {
+		m.log.Error("the head is gone", logVolume, r.Name)
+		return err
+	}
 	m.log.Warn("the head was not pinned any more", logVolume, r.Name)
 	return m.o.Pins.Add(ctx, pinOf(r, m.o.Now()))
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/volary/volary/snapshot"
 )
 
 // stateVersion is the version of the database that this program writes.
@@ -51,12 +53,18 @@ type overlayRecord struct {
 // state is the database. Each change is one transaction, durable when it returns.
 type state struct{ db *bolt.DB }
 
-func openState(path string) (*state, error) {
+func openState(path string) (s *state, err error) {
+	// bbolt panics on a file that is damaged in its structure.
+	defer func() {
+		if r := recover(); r != nil {
+			s, err = nil, fmt.Errorf("%s is damaged (%v): %w", path, r, snapshot.ErrDamaged)
+		}
+	}()
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: 3 * time.Second, FreelistType: bolt.FreelistMapType})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	s := &state{db}
+	s = &state{db}
 	if err := s.prepare(); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), db.Close())
 	}

@@ -20,9 +20,6 @@ import (
 	"github.com/volary/volary/volume/overlay"
 )
 
-// dirUser begins the user of a mount that somebody has asked for at a directory of their own.
-const dirUser = "dir:"
-
 func volumeMountCommand() *cli.Command {
 	return command(cli.Command{
 		Name:      "mount",
@@ -52,7 +49,7 @@ func volumeMount(c *cli.Context) error {
 		if dir, err = realDir(dir); err != nil {
 			return err
 		}
-		op.User = dirUser + dir
+		op.User = volume.DirUser + dir
 		if bound(i.Mountpoint, dir) {
 			res := volume.Result{Volume: i, Commit: i.Head, Path: dir}
 			return outputOf(c).object(res, func(w io.Writer) { fmt.Fprintln(w, res.Path) })
@@ -135,7 +132,7 @@ func volumeUmount(c *cli.Context) error {
 	}
 	for _, user := range users {
 		// What else may be mounted there meanwhile is not the volume's to take away.
-		if dir, ok := strings.CutPrefix(user, dirUser); ok && bound(i.Mountpoint, dir) {
+		if dir, ok := strings.CutPrefix(user, volume.DirUser); ok && bound(i.Mountpoint, dir) {
 			if err := unbind(dir); err != nil {
 				return err
 			}
@@ -163,14 +160,14 @@ func unbind(dir string) error {
 func ownUsers(dir string, i *volume.Info) ([]string, error) {
 	if dir != "" {
 		dir, err := realDir(dir)
-		if err == nil && !slices.Contains(i.Users, dirUser+dir) {
+		if err == nil && !slices.Contains(i.Users, volume.DirUser+dir) {
 			err = fmt.Errorf("%s is not mounted at %s: %w", quote(i.Name), quote(dir), fs.ErrNotExist)
 		}
-		return []string{dirUser + dir}, err
+		return []string{volume.DirUser + dir}, err
 	}
 	var users []string
 	for _, u := range i.Users {
-		if u == volume.DefaultUser || strings.HasPrefix(u, dirUser) {
+		if u == volume.DefaultUser || strings.HasPrefix(u, volume.DirUser) {
 			users = append(users, u)
 		}
 	}
@@ -205,7 +202,7 @@ func unbindAll(c *cli.Context, host *openedHost, name string) error {
 		return err
 	}
 	for _, user := range i.Users {
-		if dir, ok := strings.CutPrefix(user, dirUser); ok && bound(i.Mountpoint, dir) {
+		if dir, ok := strings.CutPrefix(user, volume.DirUser); ok && bound(i.Mountpoint, dir) {
 			if err := unbind(dir); err != nil {
 				return err
 			}
@@ -223,7 +220,7 @@ func rebind(ctx context.Context, vs api.Volumes, log *slog.Logger) {
 	}
 	for _, i := range infos {
 		for _, user := range i.Users {
-			dir, ok := strings.CutPrefix(user, dirUser)
+			dir, ok := strings.CutPrefix(user, volume.DirUser)
 			if !ok || bound(i.Mountpoint, dir) {
 				continue
 			}

@@ -52,6 +52,12 @@ func baseRules(o Options) (rules, error) {
 	return r, nil
 }
 
+// CheckPattern says whether a pattern is one that Options.Exclude can have.
+func CheckPattern(p string) error {
+	_, _, err := parsePattern("", p)
+	return err
+}
+
 func (r rules) empty() bool { return len(r.above)+len(r.files) == 0 }
 
 // excludes reports whether the entry of a directory is left out. The last pattern that matches decides.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"strings"
 
 	"github.com/volary/volary/volume"
 )
@@ -87,6 +88,9 @@ func (s *Server) doVolumes(c *call) error {
 	}
 	if volume.HasHooks(op) && c.peer.UID != 0 {
 		return fmt.Errorf("only root may have the daemon run commands: %w", fs.ErrPermission)
+	}
+	if mount, ok := op.(*volume.Mount); ok && strings.HasPrefix(mount.User, volume.DirUser) && c.peer.UID != 0 {
+		return fmt.Errorf("only root may show a volume at a directory of the host: %w", fs.ErrPermission)
 	}
 	if clone, ok := op.(*volume.Clone); ok {
 		clone.WithoutHooks = c.peer.UID != 0

@@ -178,7 +178,7 @@ func (how crash) live(t *testing.T, disk *disktest.Disk, what, dir, stop string)
 // bringDown ends the mounts of machines that have no power.
 func bringDown(t *testing.T, dir string) {
 	t.Helper()
-	for _, what := range []string{"merged", "lower"} {
+	for _, what := range []string{"merged", "closed/base"} {
 		found, err := filepath.Glob(filepath.Join(dir, "*", "volumes", "overlays", "*", what))
 		must(t, err)
 		for _, at := range found {

@@ -91,8 +91,8 @@ func (s *stubs) make(ctx context.Context) error {
 // group makes all names of one file. Those that are not of one file in the tree are left alone.
 func (s *stubs) group(ctx context.Context, leader string, names []string) error {
 	first, err := s.base.Lookup(ctx, leader)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if errors.Is(err, fs.ErrNotExist) || err == nil && isWhiteout(first) {
+		return nil // a whiteout of the base's own is not shown; made here it would take the base's away
 	}
 	if err != nil {
 		return err

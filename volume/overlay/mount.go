@@ -23,7 +23,8 @@ const (
 	upperDir  = "upper"             // in layers: the changes
 	workDir   = "work"              // in layers: overlayfs' own
 	freshDir  = upperDir + ".fresh" // in layers: an upper that is being made
-	lowerDir  = "lower"             // where the base is mounted
+	closedDir = "closed"            // only root may enter: what the mount does not show is not to be read beside it
+	lowerDir  = closedDir + "/base" // where the base is mounted
 	copyDir   = "copied"            // has the base, if it was copied
 	mergedDir = "merged"            // where both are mounted
 )
@@ -53,7 +54,7 @@ func (m *Mounter) Path(dir string) string { return filepath.Join(dir, mergedDir)
 // Mount implements [volume.Mounter].
 func (m *Mounter) Mount(ctx context.Context, base *tree.Snapshot, dir string, o volume.MountOptions) error {
 	merged := m.Path(dir)
-	for _, d := range []string{filepath.Join(dir, lowerDir), merged} {
+	for _, d := range []string{filepath.Join(dir, closedDir), filepath.Join(dir, lowerDir), merged} {
 		if err := os.Mkdir(d, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}

@@ -41,7 +41,7 @@ func TestRealADeadMountStaysWhileItCanBeWrittenTo(t *testing.T) {
 	f, err := os.OpenFile(a, os.O_WRONLY|os.O_APPEND, 0)
 	must(t, err)
 	defer f.Close()
-	must(t, unix.Unmount(filepath.Join(dir, "lower"), unix.MNT_FORCE))
+	must(t, unix.Unmount(filepath.Join(dir, "closed/base"), unix.MNT_FORCE))
 
 	m = overlay.New(holder.NewLower(holder.LowerOptions{}))
 	err = m.Mount(t.Context(), base, dir, volume.MountOptions{})

@@ -56,14 +56,14 @@ func readLayers(ctx context.Context, s volume.Session, dir string, o importer.Op
 func stamps(dir string) (map[string]stamp, error) {
 	found := map[string]stamp{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
+		if passed(err) {
 			return nil
 		}
 		if err != nil || !d.IsDir() {
 			return err
 		}
 		fi, err := os.Lstat(path)
-		if errors.Is(err, fs.ErrNotExist) {
+		if passed(err) {
 			return nil
 		}
 		if err != nil {
@@ -91,7 +91,7 @@ func (m *Mounter) LastChange(ctx context.Context, dir string) (newest time.Time,
 		if err == nil {
 			fi, err = os.Lstat(path)
 		}
-		if errors.Is(err, fs.ErrNotExist) {
+		if passed(err) {
 			return nil
 		}
 		if err != nil {
@@ -120,4 +120,10 @@ func differing(before, after map[string]stamp) []string {
 		}
 	}
 	return paths
+}
+
+// passed reports whether a path is left out here: it went away, or it is deeper than a path can say, which is no
+// reason not to commit.
+func passed(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENAMETOOLONG)
 }

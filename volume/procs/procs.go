@@ -20,6 +20,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -94,14 +95,37 @@ func look(name string, is func(proc string) (bool, error)) (*Process, error) {
 	}
 	proc := "/proc/" + name
 	ok, err := is(proc)
-	if errors.Is(err, fs.ErrPermission) && pid != initPID {
-		return nil, fmt.Errorf("look for processes: %w", err)
+	// A process that is just ending may be looked at by nobody.
+	for try := 0; errors.Is(err, fs.ErrPermission) && pid != initPID && try < endingTries; try++ {
+		time.Sleep(endingWait)
+		ok, err = is(proc)
 	}
-	if err != nil || !ok {
-		return nil, nil // any other error is of a process that has ended
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) || err != nil && (pid == initPID || ended(proc)):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("look for processes: %w", err)
+	case !ok:
+		return nil, nil
 	}
 	comm, _ := os.ReadFile(proc + "/comm")
 	return &Process{pid, strings.TrimSpace(string(comm))}, nil
+}
+
+// How long it is waited for a process that may not be looked at to be gone.
+const (
+	endingTries = 5
+	endingWait  = 4 * time.Millisecond
+)
+
+// ended reports whether a process is gone, or waits only for its parent to hear of it (proc_pid_stat(5)).
+func ended(proc string) bool {
+	b, err := os.ReadFile(proc + "/stat")
+	if err != nil {
+		return true
+	}
+	_, after, _ := strings.Cut(string(b), ") ")
+	return strings.HasPrefix(after, "Z") || strings.HasPrefix(after, "X")
 }
 
 // holds reports whether a process has something of a device open, mapped or as a directory of its own.

@@ -12,6 +12,7 @@ losetup    mount
 mount      mount
 unshare    util-linux
 flock      util-linux
+pgrep      procps
 fusermount3 fuse3
 gcc        gcc
 "

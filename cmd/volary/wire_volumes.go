@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/ipfs/go-cid"
 
@@ -77,7 +78,29 @@ func serveVolumes(ctx context.Context, h *home, host *api.Host, log *slog.Logger
 	}
 	rebind(ctx, m, log)
 	v.work.Go(func() { m.Run(ctx) })
+	if lower != nil {
+		v.work.Go(func() { rehold(ctx, lower, log) })
+	}
 	return v, nil
+}
+
+// reholdEvery is how often it is looked whether the holder has all mounts.
+const reholdEvery = 5 * time.Second
+
+// rehold gives a new holder what the one before it had, until ctx is done.
+func rehold(ctx context.Context, l *holder.Lower, log *slog.Logger) {
+	tick := time.NewTicker(reholdEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := l.Rehold(ctx); err != nil && ctx.Err() == nil {
+				log.Error("mounts would not outlive this daemon", "error", err)
+			}
+		}
+	}
 }
 
 func (v *servedVolumes) close() error {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/snapshot/tree"
@@ -129,12 +130,57 @@ func (l *Lower) hold(ctx context.Context, dir string, s *tree.Snapshot, m *serve
 	if l.o.Holder == nil {
 		return nil
 	}
+	return l.put(ctx, dir, s.CID, m)
+}
+
+func (l *Lower) put(ctx context.Context, dir string, root cid.Cid, m *served) error {
 	c := m.server.Connection()
-	data, err := json.Marshal(heldMount{s.CID.String(), m.options, c.Init})
+	data, err := json.Marshal(heldMount{root.String(), m.options, c.Init})
 	if err != nil {
 		return err
 	}
 	return l.o.Holder.Put(ctx, dir, data, c.Device, c.Table)
+}
+
+// Rehold gives the holder what it does not have, which is everything if it died meanwhile and another one took its
+// place. To be called now and then, as long as this process can still give.
+func (l *Lower) Rehold(ctx context.Context) error {
+	if l.o.Holder == nil {
+		return nil
+	}
+	l.mu.Lock()
+	dirs := slices.Sorted(maps.Keys(l.served))
+	l.mu.Unlock()
+	if len(dirs) == 0 {
+		return nil
+	}
+	has, err := l.o.Holder.List(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, dir := range dirs {
+		if !slices.Contains(has, dir) {
+			errs = append(errs, l.rehold(ctx, dir))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (l *Lower) rehold(ctx context.Context, dir string) error {
+	defer l.lock(dir)()
+	l.mu.Lock()
+	m := l.served[dir]
+	l.mu.Unlock()
+	if m == nil {
+		return nil // unmounted meanwhile
+	}
+	root, err := cid.Cast([]byte(m.snapshot))
+	if err != nil {
+		return err
+	}
+	l.o.Logger.Warn("the holder did not have a mount", logName, dir)
+	return l.put(ctx, dir, root, m)
 }
 
 // resume goes on with a mount of an earlier process. False means that there is nothing to go on with.
@@ -291,6 +337,9 @@ func (l *Lower) Close() error {
 	if l.o.Holder == nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	err := l.Rehold(ctx)
 	l.mu.Lock()
 	l.closed = true
 	all := slices.Collect(maps.Values(l.served))
@@ -298,7 +347,7 @@ func (l *Lower) Close() error {
 	for _, m := range all {
 		m.server.Stop()
 	}
-	return nil
+	return err
 }
 
 // unmountWait is how long the end of a mount is waited for.

@@ -27,11 +27,22 @@ type Client struct {
 // Put keeps files and some data under a name, instead of what was kept under it before. The caller may close its
 // own once Put returns.
 func (c *Client) Put(ctx context.Context, name string, data []byte, files ...*os.File) error {
-	fds := make([]int, len(files))
-	for i, f := range files {
-		fds[i] = int(f.Fd())
+	var copies held
+	defer func() { copies.close() }()
+	for _, f := range files {
+		// The mount may end, and its server close the file, at any time.
+		raw, err := f.SyscallConn()
+		if err != nil {
+			return fmt.Errorf("hold %s: %w", name, err)
+		}
+		var one held
+		var dupErr error
+		if err := raw.Control(func(fd uintptr) { one, dupErr = held{files: []int{int(fd)}}.dup() }); err != nil || dupErr != nil {
+			return fmt.Errorf("hold %s: %w", name, errors.Join(err, dupErr))
+		}
+		copies.files = append(copies.files, one.files...)
 	}
-	_, err := c.do(ctx, request{Op: opPut, Name: name, Data: data}, true, nil, fds...)
+	_, err := c.do(ctx, request{Op: opPut, Name: name, Data: data}, true, nil, copies.files...)
 	return err
 }
 

@@ -18,7 +18,7 @@ type Stored struct {
 	Child  unixfs.Child // without a CID if only the sidecar has the entry
 	Row    meta.Row
 	HasRow bool
-	First  uint64 // with a row: its number among what is below the directory; see [meta.At]
+	First  uint64 // with a row: its number among what is below the directory, counted in preorder from 0
 }
 
 // Stored yields the entries of a directory in byte order of their names. The directory is listed once, and no

@@ -130,9 +130,9 @@ const rowFields = 14
 const minRow = 1 + rowFields
 
 // row reads a row without xattrs. Whether its values may be is for checkRow to say.
-func (c *cursor) row() Row {
+func (c *cursor) row() (name []byte, r Attr) {
 	c.array(rowFields)
-	r := Row{Name: string(c.bytes())}
+	name = c.bytes()
 	r.Type, r.Mode = Type(c.uint(math.MaxUint8)), uint16(c.uint(math.MaxUint16))
 	r.UID, r.GID = uint32(c.uint(math.MaxUint32)), uint32(c.uint(math.MaxUint32))
 	r.Sec, r.Nsec = c.int(), uint32(c.uint(math.MaxUint32))
@@ -142,14 +142,14 @@ func (c *cursor) row() Row {
 	r.Major, r.Minor = uint32(c.uint(math.MaxUint32)), uint32(c.uint(math.MaxUint32))
 	r.Below = c.uint(math.MaxUint64)
 	r.Entries = c.link()
-	return r
+	return name, r
 }
 
 // fastRow decodes a usual row; false leaves it to the general decoder.
 func fastRow(raw dagcbor.Raw) (Row, bool) {
 	c := cursor{b: raw, ok: true}
-	r := c.row()
-	return r, c.ok && len(c.b) == 0
+	name, a := c.row()
+	return Row{Name: string(name), Attr: a}, c.ok && len(c.b) == 0
 }
 
 // rowsPrefix is how the encoding of a wireRows begins: a map of one pair, its key "rows".

@@ -187,17 +187,12 @@ func (m *Manager) finishUnmount(ctx context.Context, r *record) error {
 	if m.o.Mounter == nil {
 		return ErrCannotMount
 	}
-	if err := m.o.Mounter.Unmount(ctx, m.overlayDir(r.Overlay.ID)); err != nil {
+	opts, err := ParseOptions(r.Options)
+	if err != nil {
 		return err
 	}
-	opts, err := ParseOptions(r.Options)
-	switch {
-	case err != nil:
-		return err
-	case r.Overlay.Tmpfs:
-		return m.retire(r) // the changes went with the mount, as the option says
-	case opts.Commit == CommitManually && !r.Overlay.ReadOnly:
-		return nil
+	if opts.Commit == CommitManually && !r.Overlay.ReadOnly && !r.Overlay.Tmpfs {
+		return m.o.Mounter.Unmount(ctx, m.overlayDir(r.Overlay.ID))
 	}
 	return m.settle(ctx, r, "")
 }

@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"fmt"
+	"reflect"
 
 	"github.com/volary/volary/snapshot"
 )
@@ -29,52 +30,29 @@ type Result struct {
 // Do runs an operation.
 func (m *Manager) Do(ctx context.Context, op Operation) (Result, error) { return op.run(ctx, m) }
 
+// operations has an empty operation of each kind, under its name in requests.
+func operations() map[string]Operation {
+	return map[string]Operation{
+		"create": new(Create), "mount": new(Mount), "unmount": new(Unmount), "commit": new(Commit), "discard": new(Discard),
+		"preview": new(Preview), "retain": new(Retain), "rollback": new(Rollback), "clone": new(Clone), "rename": new(Rename),
+		"set": new(Set), "tag": new(Tag), "remove": new(Remove), "undelete": new(Undelete), "prune": new(Prune),
+	}
+}
+
 // OperationName is the name of an operation in requests.
 func OperationName(op Operation) string {
-	switch op.(type) {
-	case *Create:
-		return "create"
-	case *Mount:
-		return "mount"
-	case *Unmount:
-		return "unmount"
-	case *Commit:
-		return "commit"
-	case *Discard:
-		return "discard"
-	case *Preview:
-		return "preview"
-	case *Retain:
-		return "retain"
-	case *Rollback:
-		return "rollback"
-	case *Clone:
-		return "clone"
-	case *Rename:
-		return "rename"
-	case *Set:
-		return "set"
-	case *Tag:
-		return "tag"
-	case *Remove:
-		return "remove"
-	case *Undelete:
-		return "undelete"
-	case *Prune:
-		return "prune"
+	for name, one := range operations() {
+		if reflect.TypeOf(one) == reflect.TypeOf(op) {
+			return name
+		}
 	}
 	return ""
 }
 
 // NewOperation returns an empty operation of a name, to be filled from a request.
 func NewOperation(name string) (Operation, error) {
-	for _, op := range []Operation{
-		new(Create), new(Mount), new(Unmount), new(Commit), new(Discard), new(Preview), new(Retain), new(Rollback), new(Clone), new(Rename), new(Set), new(Tag),
-		new(Remove), new(Undelete), new(Prune),
-	} {
-		if OperationName(op) == name {
-			return op, nil
-		}
+	if op, ok := operations()[name]; ok {
+		return op, nil
 	}
 	return nil, fmt.Errorf("operation %q: %w", name, ErrInvalid)
 }

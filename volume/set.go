@@ -5,7 +5,7 @@ import (
 	"maps"
 )
 
-// Set changes options of a volume; an empty value takes an option away. They count from the next mount or commit.
+// Set changes options of a volume; an empty value takes an option away. Those of commits count from the next one, those of the mount from the next overlay.
 type Set struct {
 	Name    string            `json:"name"`
 	Options map[string]string `json:"options"`

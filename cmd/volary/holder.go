@@ -15,7 +15,7 @@ const holderName = "holder"
 // holderSocket is where mounts are kept while the daemon is away, in a home.
 const holderSocket = "holder.sock"
 
-// holderCommand is what the daemon starts to have its mounts outlive it. It has no log of its own.
+// holderCommand is what the daemon starts to have its mounts outlive it. What it logs goes nowhere unless it is started by hand.
 func holderCommand() *cli.Command {
 	return &cli.Command{Name: holderName, Hidden: true, Action: func(c *cli.Context) error {
 		h, err := openHome(c, false)

@@ -14,13 +14,14 @@ import (
 	"github.com/volary/volary/snapshot/apply"
 	"github.com/volary/volary/snapshot/meta"
 	"github.com/volary/volary/snapshot/tree"
+	"github.com/volary/volary/snapshot/unixfs"
 )
 
 // ErrMismatch says that an upper directory does not belong to the base it was given with.
 var ErrMismatch = errors.New("upper directory does not belong to this snapshot")
 
 // Merge makes the snapshot that is seen through an overlay mount: layers is a snapshot of the mount's own
-// directory ([Dirs]), base that of the lower layer. The commit has Tree, Meta and Stats set.
+// directory, with upper in it, base that of the lower layer. The commit has Tree, Meta and Stats set.
 //
 // It reads, besides layers, only those directories of the base that layers has as well.
 func Merge(ctx context.Context, b snapshot.Blocks, base, layers *tree.Snapshot) (*snapshot.Commit, error) {
@@ -43,7 +44,7 @@ func Merge(ctx context.Context, b snapshot.Blocks, base, layers *tree.Snapshot) 
 type merger struct {
 	base, layers *tree.Snapshot
 	w            *apply.Writer
-	links        linkNames
+	links        map[string]string // path in layers of a file of several names → that of their leader
 }
 
 // place is a directory of the merged tree.
@@ -162,7 +163,7 @@ func (m *merger) entry(ctx context.Context, p *place, u tree.Entry, st *tree.Sto
 			return apply.Entry{}, false, fmt.Errorf("%q: %w", to, err)
 		}
 	}
-	e, err := m.put(ctx, to, u, attr, m.links.of(raw))
+	e, err := m.put(ctx, to, u, attr, m.links[raw])
 	return e, err == nil, err
 }
 
@@ -251,4 +252,29 @@ func isWhiteout(e tree.Entry) bool {
 
 func sortXattrs(xs []meta.Xattr) {
 	slices.SortFunc(xs, func(a, b meta.Xattr) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// readLinks learns which names of layers are one file.
+func (m *merger) readLinks(ctx context.Context) error {
+	m.links = map[string]string{}
+	for h, err := range m.layers.Hardlinks(ctx) {
+		if err != nil {
+			return err
+		}
+		m.links[h.Path], m.links[h.Leader] = h.Leader, h.Leader
+	}
+	return nil
+}
+
+func copyData(u *tree.Entry, attr *meta.Attr, data tree.Entry) error {
+	if data.Type != meta.File {
+		return fmt.Errorf("data of %q is a %s: %w", u.Name, data.Type, ErrMismatch)
+	}
+	u.CID, u.Size, u.Tsize = data.CID, data.Size, data.Tsize
+	attr.Sparse = data.Sparse
+	return nil
+}
+
+func child(e tree.Entry) unixfs.Child {
+	return unixfs.Child{Name: e.Name, CID: e.CID, Tsize: e.Tsize}
 }

@@ -44,7 +44,7 @@ func (r report) write(w io.Writer) error {
 func (r report) writeSnapshots(b *bytes.Buffer) {
 	b.WriteString(`
 Times are in seconds until everything was on disk: the command and a sync of the file system after it; all earlier
-dirty pages were written before. Inputs were in the page cache. The number in brackets is how many times as long as
+dirty pages were written before. Inputs were in the page cache, and at least five seconds old. The number in brackets is how many times as long as
 volary it took. Memory is the peak resident size. Space is what the repository takes on disk, caches included.
 What was restored was compared with the input in the first round.
 

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,10 +11,10 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/durable"
 	"github.com/volary/volary/snapshot/tree"
+	"github.com/volary/volary/volume/mounts"
 )
 
 // DirUser begins the user of a mount at a directory of the host, which only root may ask for: the rest is its path.
@@ -97,7 +98,7 @@ func (m *Manager) newOverlay(r *record, o VolumeOptions, readOnly bool) error {
 	if err := os.Mkdir(dir, 0o711); err != nil {
 		return err
 	}
-	if err := syncDir(filepath.Dir(dir)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(dir)); err != nil {
 		return err
 	}
 	if err := m.step(StepOverlay); err != nil {
@@ -284,32 +285,15 @@ func removeOverlay(dir string) error {
 		return err
 	}
 	for _, e := range entries {
-		var st unix.Statx_t
 		path := filepath.Join(dir, e.Name())
-		if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW|unix.AT_STATX_DONT_SYNC, 0, &st); err != nil {
-			return fmt.Errorf("stat %s: %w", path, err)
-		}
-		if st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
-			return fmt.Errorf("something is still mounted at %s", path)
+		if mounted, err := mounts.IsPoint(path); err != nil || mounted {
+			return cmp.Or(err, fmt.Errorf("something is still mounted at %s", path))
 		}
 	}
 	if err := os.RemoveAll(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return syncDir(filepath.Dir(dir))
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	for {
-		if err = unix.Fsync(int(d.Fd())); err != unix.EINTR {
-			return err
-		}
-	}
+	return durable.SyncDir(filepath.Dir(dir))
 }
 
 func mounted(r *record) error {

@@ -18,7 +18,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +27,7 @@ import (
 	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/importer"
 	"github.com/volary/volary/snapshot/tree"
+	"github.com/volary/volary/volume/mounts"
 )
 
 var (
@@ -198,11 +198,10 @@ func (m *Manager) step(label string) error {
 
 func (m *Manager) overlayDir(id string) string { return filepath.Join(m.dir, overlaysDir, id) }
 
-// bootID names the boot of the machine (random(4)). Where the kernel does not tell, every process is taken for
-// one of its own.
+// bootID names the boot of the machine. Where the kernel does not tell, every process is taken for one of its own.
 func bootID() string {
-	if b, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
-		return strings.TrimSpace(string(b))
+	if b, err := mounts.Boot(); err == nil {
+		return b
 	}
 	return newID()
 }

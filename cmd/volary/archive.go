@@ -14,6 +14,7 @@ import (
 
 	"github.com/volary/volary/pinset"
 	"github.com/volary/volary/snapshot/archive"
+	"github.com/volary/volary/snapshot/durable"
 	"github.com/volary/volary/snapshot/tree"
 	"github.com/volary/volary/volume/api"
 )
@@ -109,7 +110,7 @@ func exportFile(ctx context.Context, host *api.Host, root cid.Cid, file string, 
 	if s, err = archive.Export(ctx, host.Blocks, root, f, bar.blocks); err != nil {
 		return s, err
 	}
-	return s, publish(f, file)
+	return s, durable.Publish(f, file)
 }
 
 func importCommand() *cli.Command {

@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/urfave/cli/v2"
 
+	"github.com/volary/volary/snapshot/durable"
 	"github.com/volary/volary/snapshot/importer"
 	"github.com/volary/volary/snapshot/store"
 )
@@ -161,7 +162,7 @@ func (h *home) readConfig() error {
 
 // create makes the directory; state.json comes last, so that an interrupted create is begun again.
 func (h *home) create() error {
-	if err := makeDir(h.dir); err != nil {
+	if err := durable.MkdirAll(h.dir, 0o711); err != nil {
 		return fmt.Errorf("make state directory: %w", err)
 	}
 	if _, err := h.peerID(); err != nil {
@@ -171,7 +172,7 @@ func (h *home) create() error {
 	if err != nil {
 		return err
 	}
-	return writeFile(h.path("state.json"), append(b, '\n'), 0o644)
+	return durable.WriteFile(h.path("state.json"), append(b, '\n'), 0o644)
 }
 
 // peerID returns the host's peer ID. It is in a file that everybody may read, beside the key, which is the
@@ -185,7 +186,7 @@ func (h *home) peerID() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return id.String(), writeFile(h.path("peer-id"), []byte(id.String()+"\n"), 0o644)
+	return id.String(), durable.WriteFile(h.path("peer-id"), []byte(id.String()+"\n"), 0o644)
 }
 
 // identity reads the host's key, or makes it.
@@ -200,7 +201,7 @@ func (h *home) identity() (peer.ID, error) {
 		if b, err = crypto.MarshalPrivateKey(key); err != nil {
 			return "", fmt.Errorf("make identity: %w", err)
 		}
-		if err := writeFile(file, b, 0o600); err != nil {
+		if err := durable.WriteFile(file, b, 0o600); err != nil {
 			return "", err
 		}
 		return peer.IDFromPrivateKey(key)
@@ -213,66 +214,4 @@ func (h *home) identity() (peer.ID, error) {
 		return "", fmt.Errorf("%s is not a key: %w", file, store.ErrCorrupt)
 	}
 	return peer.IDFromPrivateKey(key)
-}
-
-// writeFile makes a file appear whole and durable, or not at all.
-func writeFile(name string, data []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Chmod(mode)
-	}
-	if err == nil {
-		err = publish(f, name)
-	}
-	if err != nil {
-		f.Close()
-		os.Remove(f.Name())
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	return nil
-}
-
-// publish gives a temporary file its name, once its content is durable, and makes the name durable.
-func publish(f *os.File, name string) error {
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), name); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(name))
-}
-
-// makeDir makes a directory and those above it, all durable.
-func makeDir(dir string) error {
-	err := os.Mkdir(dir, 0o711)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := makeDir(filepath.Dir(dir)); err != nil {
-			return err
-		}
-		err = os.Mkdir(dir, 0o711)
-	}
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(dir))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/volary/volary/snapshot/durable"
 	"github.com/volary/volary/snapshot/importer"
 )
 
@@ -46,7 +47,7 @@ func initHome(c *cli.Context) error {
 		return err
 	}
 	if chunker := c.String("chunker"); chunker != "" {
-		if err := writeFile(h.path("config.toml"), fmt.Appendf(nil, "chunker = %q\n", chunker), 0o644); err != nil {
+		if err := durable.WriteFile(h.path("config.toml"), fmt.Appendf(nil, "chunker = %q\n", chunker), 0o644); err != nil {
 			return err
 		}
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/volary/volary/snapshot/tree"
 	"github.com/volary/volary/snapshot/view"
 	"github.com/volary/volary/volume"
+	"github.com/volary/volary/volume/mounts"
 )
 
 func mountCommand() *cli.Command {
@@ -303,14 +304,14 @@ func umountDir(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	kind, err := mountedAt(dir)
+	m, mounted, err := mounts.At(dir)
 	switch {
 	case err != nil:
 		return err
-	case kind == "":
+	case !mounted:
 		return fmt.Errorf("nothing is mounted at %s: %w\nsee findmnt -t fuse.volary", quote(arg), fs.ErrNotExist)
-	case kind != "fuse.volary":
-		return usagef("%s is a mount of type %s, not of a snapshot\nvolumes are unmounted by `volary volume umount`", quote(arg), kind)
+	case m.Type != "fuse.volary":
+		return usagef("%s is a mount of type %s, not of a snapshot\nvolumes are unmounted by `volary volume umount`", quote(arg), m.Type)
 	}
 	if c.Bool("lazy") {
 		return view.Detach(dir)

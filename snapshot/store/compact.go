@@ -11,6 +11,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/volary/volary/snapshot/durable"
 )
 
 // compactShare is the part of a pack, one in so many bytes, that must be dead for its live rest to be copied.
@@ -200,7 +202,7 @@ func (m *mover) move(ctx context.Context, u packUse) (freed int64, err error) {
 	}
 	s.forget(u.id)
 	// Without its record, a pack that a power cut brings back would be taken for one to be recovered.
-	if err := syncDir(filepath.Join(s.dir, packsDir)); err != nil {
+	if err := durable.SyncDir(filepath.Join(s.dir, packsDir)); err != nil {
 		return 0, err
 	}
 	s.step(StepCompactRemoved)
@@ -268,7 +270,7 @@ func (m *mover) copy(ctx context.Context, u packUse) ([]moved, error) {
 	if err := withFd(m.to, unix.Fdatasync); err != nil {
 		return nil, err
 	}
-	return blocks, syncDir(filepath.Join(s.dir, packsDir))
+	return blocks, durable.SyncDir(filepath.Join(s.dir, packsDir))
 }
 
 // undo cuts what was copied since off.

@@ -9,6 +9,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"golang.org/x/sys/unix"
+
+	"github.com/volary/volary/snapshot/durable"
 )
 
 const (
@@ -242,7 +244,7 @@ func (s *Store) syncPacks(b *flushBatch, cuts []cut) error {
 	if !b.created {
 		return nil
 	}
-	if err := syncDir(filepath.Join(s.dir, packsDir)); err != nil {
+	if err := durable.SyncDir(filepath.Join(s.dir, packsDir)); err != nil {
 		return err
 	}
 	s.step(StepPackDirSynced)
@@ -320,16 +322,4 @@ func withFd(f *os.File, fn func(fd int) error) error {
 		return cerr
 	}
 	return err
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync directory: %w", err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("sync directory: %w", err)
-	}
-	return nil
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sys/unix"
+
+	"github.com/volary/volary/snapshot/durable"
 )
 
 // Files and directories of a store, beside packsDir.
@@ -124,23 +126,7 @@ func (s *Store) prepare() (create bool, err error) {
 	return true, makeDir(filepath.Join(s.dir, packsDir))
 }
 
-// makeDir makes a directory and those above it that are missing, with their names on the disk.
-func makeDir(dir string) error {
-	err := os.Mkdir(dir, 0o700)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := makeDir(filepath.Dir(dir)); err != nil {
-			return err
-		}
-		err = os.Mkdir(dir, 0o700)
-	}
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return readOnlyError(err)
-	}
-	return syncDir(filepath.Dir(dir))
-}
+func makeDir(dir string) error { return readOnlyError(durable.MkdirAll(dir, 0o700)) }
 
 func checkFormat(path string, format []byte) error {
 	v, ok := strings.CutPrefix(strings.TrimSuffix(string(format), "\n"), formatLine)
@@ -168,16 +154,16 @@ func writeFormat(dir string) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	if err := syncDir(dir); err != nil {
+	if err := durable.SyncDir(dir); err != nil {
 		return err
 	}
 	if err := os.Rename(tmp, filepath.Join(dir, formatFile)); err != nil {
 		return err
 	}
-	if err := syncDir(dir); err != nil {
+	if err := durable.SyncDir(dir); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(dir))
+	return durable.SyncDir(filepath.Dir(dir))
 }
 
 // takeLock locks the directory: for all others when the store is opened for writing, for writers when it is

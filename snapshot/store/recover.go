@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/volary/volary/snapshot/durable"
 )
 
 // listPacks returns the sizes of the pack files by number.
@@ -129,7 +131,7 @@ func (s *Store) removeDoomed(id uint32, exists bool) error {
 		}
 	}
 	// Without its record, a pack that a power cut brings back would be taken for one to be recovered.
-	if err := syncDir(filepath.Join(s.dir, packsDir)); err != nil {
+	if err := durable.SyncDir(filepath.Join(s.dir, packsDir)); err != nil {
 		return err
 	}
 	b := s.index.db.NewBatch()
@@ -170,7 +172,7 @@ func (s *Store) recoverTail(id uint32, from, size int64) (int64, error) {
 	if err := withFd(w, unix.Fdatasync); err != nil {
 		return 0, err
 	}
-	if err := syncDir(filepath.Join(s.dir, packsDir)); err != nil {
+	if err := durable.SyncDir(filepath.Join(s.dir, packsDir)); err != nil {
 		return 0, err
 	}
 	b := s.index.db.NewBatch()

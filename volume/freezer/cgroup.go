@@ -1,7 +1,6 @@
 package freezer
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/volary/volary/volume/mounts"
 )
 
 // Files of a cgroup (Documentation/admin-guide/cgroup-v2.rst).
@@ -37,29 +38,16 @@ func findHierarchy() (*hierarchy, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open("/proc/self/mountinfo")
+	all, err := mounts.Of(mounts.Self)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	s := bufio.NewScanner(f)
-	s.Buffer(nil, 1<<20)
-	for s.Scan() {
-		front, back, _ := strings.Cut(s.Text(), " - ")
-		fields := strings.Fields(front)
-		if strings.HasPrefix(back, "cgroup2 ") && len(fields) > 4 {
-			return &hierarchy{dir: unescape(fields[4]), root: unescape(fields[3]), own: own}, nil
+	for _, m := range all {
+		if m.Type == "cgroup2" {
+			return &hierarchy{dir: m.Point, root: m.Root, own: own}, nil
 		}
 	}
-	if s.Err() != nil {
-		return nil, s.Err()
-	}
 	return nil, errors.New("cgroup v2 is not mounted")
-}
-
-// unescape undoes what mountinfo does to white space in paths.
-func unescape(path string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(path)
 }
 
 // cgroupOf returns the cgroup of a process. The error wraps [fs.ErrNotExist] or ESRCH if the process is gone.

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/volume"
+	"github.com/volary/volary/volume/mounts"
 	"github.com/volary/volary/volume/procs"
 )
 
@@ -248,7 +249,7 @@ func (p *pause) take(fresh []cgroup) error {
 		return fmt.Errorf("%w: the limit of %s was reached", volume.ErrCannotPause, p.f.o.Limit)
 	}
 	ours := slices.Concat(p.ours, fresh)
-	boot, err := bootID()
+	boot, err := mounts.Boot()
 	if err == nil {
 		err = journal{journalVersion, boot, ours}.write(p.f.journal)
 	}

@@ -5,10 +5,12 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/volary/volary/volume/mounts"
 )
 
 func TestAJournalIsReadOrRefusedWhole(t *testing.T) {
-	boot, err := bootID()
+	boot, err := mounts.Boot()
 	if err != nil {
 		t.Fatal(err)
 	}

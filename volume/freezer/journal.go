@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strings"
+
+	"github.com/volary/volary/volume/mounts"
 )
 
 // journalVersion is that of the journal's format.
@@ -72,7 +73,7 @@ func recoverFrom(path string) (thawed []cgroup, _ error) {
 	if j.Version != journalVersion {
 		return nil, fmt.Errorf("%s is of version %d, not %d", path, j.Version, journalVersion)
 	}
-	boot, err := bootID()
+	boot, err := mounts.Boot()
 	if err != nil {
 		return nil, err
 	}
@@ -94,10 +95,4 @@ func recoverFrom(path string) (thawed []cgroup, _ error) {
 		errs = append(errs, os.Remove(path))
 	}
 	return thawed, errors.Join(errs...)
-}
-
-// bootID names the boot of the machine (random(4)).
-func bootID() (string, error) {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(b)), err
 }

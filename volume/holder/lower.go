@@ -18,6 +18,7 @@ import (
 	"github.com/volary/volary/snapshot/tree"
 	"github.com/volary/volary/snapshot/view"
 	"github.com/volary/volary/volume"
+	"github.com/volary/volary/volume/mounts"
 )
 
 // LowerOptions say how lower layers are mounted. The zero value mounts without a holder: what is mounted cannot
@@ -96,7 +97,7 @@ func (l *Lower) Mount(ctx context.Context, s *tree.Snapshot, dir string, o volum
 	if closed {
 		return fmt.Errorf("mount %s at %s: %w", s.CID, dir, fs.ErrClosed)
 	}
-	mounted, err := isMountPoint(dir)
+	mounted, err := mounts.IsPoint(dir)
 	if err != nil {
 		return fmt.Errorf("mount %s at %s: %w", s.CID, dir, err)
 	}
@@ -232,16 +233,6 @@ func detachDead(dir string) error {
 		return fmt.Errorf("something is mounted at %s that is not held: %w", dir, fs.ErrExist)
 	}
 	return unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-}
-
-// isMountPoint does not ask the file system that is mounted: its server may be gone.
-func isMountPoint(dir string) (bool, error) {
-	var st unix.Statx_t
-	err := unix.Statx(unix.AT_FDCWD, dir, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT|unix.AT_STATX_DONT_SYNC, 0, &st)
-	if errors.Is(err, unix.ENOTCONN) {
-		return true, nil
-	}
-	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, err
 }
 
 func (l *Lower) viewOptions(o volume.MountOptions) view.Options {

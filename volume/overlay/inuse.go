@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/volume"
+	"github.com/volary/volary/volume/mounts"
 	"github.com/volary/volary/volume/procs"
 )
 
@@ -43,7 +44,7 @@ func settled(ctx context.Context, ask func() (bool, error)) (bool, error) {
 // process there. Mounts in namespaces without processes are not found; checkFree finds them.
 func staying(ctx context.Context, mount, lower string) (names []string, err error) {
 	var below []string // the same if it is the lower layer alone that the mount shows
-	if mounted, err := isMountPoint(lower); err == nil && mounted {
+	if mounted, err := mounts.IsPoint(lower); err == nil && mounted {
 		below = []string{lower}
 	}
 	_, err = settled(ctx, func() (bool, error) {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/volume"
+	"github.com/volary/volary/volume/mounts"
 )
 
 // mountOverlay mounts the layers of a directory. The layers are given by descriptors: their paths may have
@@ -37,7 +38,7 @@ func mountTmpfs(path string) error {
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	mounted, err := isMountPoint(path)
+	mounted, err := mounts.IsPoint(path)
 	if err != nil || mounted {
 		return err
 	}
@@ -68,21 +69,11 @@ func unmount(path string) error {
 	return err
 }
 
-// isMountPoint reports whether something is mounted at a path.
-func isMountPoint(path string) (bool, error) {
-	var st unix.Statx_t
-	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, 0, &st)
-	if err != nil {
-		return false, fmt.Errorf("stat %s: %w", path, err)
-	}
-	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
-}
-
 // stillMounted reports whether something that can be read is mounted at a path. A mount whose lower layer is gone
 // for good is taken away, unless it is in use: files that were changed can still be written to, and these writes
 // would be in the way of a new mount's.
 func stillMounted(ctx context.Context, path, lower string) (bool, error) {
-	mounted, err := isMountPoint(path)
+	mounted, err := mounts.IsPoint(path)
 	if err != nil || !mounted {
 		return false, err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/volary/volary/snapshot/importer"
 	"github.com/volary/volary/snapshot/tree"
 	"github.com/volary/volary/volume"
+	"github.com/volary/volary/volume/mounts"
 )
 
 // Inside the directory of an overlay mount.
@@ -90,7 +91,7 @@ func (m *Mounter) Mount(ctx context.Context, base *tree.Snapshot, dir string, o 
 // it is in use: its changes would be committed and deleted under who writes.
 func (m *Mounter) Unmount(ctx context.Context, dir string) error {
 	merged, lower := m.Path(dir), filepath.Join(dir, lowerDir)
-	mounted, err := isMountPoint(merged)
+	mounted, err := mounts.IsPoint(merged)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

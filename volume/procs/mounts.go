@@ -1,7 +1,6 @@
 package procs
 
 import (
-	"bufio"
 	"cmp"
 	"fmt"
 	"os"
@@ -12,15 +11,25 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/volary/volary/volume/mounts"
 )
 
 // Mount is a mount of a device, and a process that sees it.
 type Mount struct {
-	Point string // where the process sees it, as mountinfo spells it
+	Point string // where the process sees it
 	By    Process
 }
 
-func (m Mount) String() string { return fmt.Sprintf("%s of %s", m.Point, m.By) }
+func (m Mount) String() string { return fmt.Sprintf("%s of %s", quoted(m.Point), m.By) }
+
+// quoted keeps a path on one line.
+func quoted(path string) string {
+	if q := strconv.Quote(path); q != `"`+path+`"` {
+		return q
+	}
+	return path
+}
 
 // Staying returns the mounts of what a mount shows, or of a part of it, that would be left after it is unmounted,
 // and some others with it: further ones of the caller's namespace, and those of other namespaces with processes in
@@ -43,11 +52,11 @@ func Staying(mount string, others ...string) ([]Mount, error) {
 	t := table{device: device, seen: map[view]bool{}, mounts: map[string]entry{}, master: map[string]string{}}
 	_, err = find(func(proc string) (bool, error) { return false, t.read(proc) })
 	var staying []Mount
-	root := strings.TrimSuffix(t.mounts[id].root, "/") + "/"
+	root := strings.TrimSuffix(t.mounts[id].Root, "/") + "/"
 	for id, m := range t.mounts {
-		if strings.HasPrefix(m.root+"/", root) && !going[id] && !t.follows(m, going) {
+		if strings.HasPrefix(m.Root+"/", root) && !going[id] && !t.follows(m, going) {
 			comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", m.pid))
-			staying = append(staying, Mount{m.point, Process{m.pid, strings.TrimSpace(string(comm))}})
+			staying = append(staying, Mount{m.Point, Process{m.pid, strings.TrimSpace(string(comm))}})
 		}
 	}
 	slices.SortFunc(staying, func(a, b Mount) int { return cmp.Or(cmp.Compare(a.Point, b.Point), cmp.Compare(a.By.PID, b.By.PID)) })
@@ -63,14 +72,13 @@ func identifyMount(p string) (id, device string, err error) {
 	return fmt.Sprint(st.Mnt_id), fmt.Sprintf("%d:%d", st.Dev_major, st.Dev_minor), nil
 }
 
-// entry is a line of mountinfo.
+// entry is a mount of a device.
 type entry struct {
-	parent, device, root, point string
-	shared, master              string // peer groups
-	pid                         int    // who sees it
-	on                          string // the peer group of its parent, or else the one the parent follows
-	peers                       bool   // whether on is a group that the parent belongs to
-	place                       string // what it is mounted on, whatever the path to it is
+	mounts.Mount
+	pid   int    // who sees it
+	on    string // the peer group of its parent, or else the one the parent follows
+	peers bool   // whether on is a group that the parent belongs to
+	place string // what it is mounted on, whatever the path to it is
 }
 
 // table has the mounts of a device in all views.
@@ -94,62 +102,36 @@ func (t *table) read(proc string) error {
 	if t.seen[w] {
 		return nil
 	}
-	all, err := entries(proc)
+	all, err := mounts.Of(proc)
+	if err != nil {
+		return err
+	}
+	pid, err := strconv.Atoi(path.Base(proc))
 	if err != nil {
 		return err
 	}
 	t.seen[w] = true
-	for id, m := range all {
-		if m.shared != "" && m.master != "" {
-			t.master[m.shared] = m.master
+	byID := map[string]mounts.Mount{}
+	for _, m := range all {
+		byID[m.ID] = m
+		if m.Shared != "" && m.Master != "" {
+			t.master[m.Shared] = m.Master
 		}
-		if m.device != t.device {
+	}
+	for _, m := range all {
+		if m.Device != t.device {
 			continue
 		}
-		if p, ok := all[m.parent]; ok && id != m.parent {
-			m.on, m.peers = cmp.Or(p.shared, p.master), p.shared != ""
-			m.place = p.device + " " + path.Join(p.root, strings.TrimPrefix(m.point, p.point))
+		e := entry{Mount: m, pid: pid}
+		if p, ok := byID[m.Parent]; ok && m.ID != m.Parent {
+			e.on, e.peers = cmp.Or(p.Shared, p.Master), p.Shared != ""
+			e.place = p.Device + " " + path.Join(p.Root, strings.TrimPrefix(m.Point, p.Point))
 		}
-		if old, known := t.mounts[id]; !known || old.place == "" {
-			t.mounts[id] = m
+		if old, known := t.mounts[m.ID]; !known || old.place == "" {
+			t.mounts[m.ID] = e
 		}
 	}
 	return nil
-}
-
-// entries reads a mountinfo (proc_pid_mountinfo(5)), by the IDs of the mounts.
-func entries(proc string) (map[string]entry, error) {
-	f, err := os.Open(proc + "/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	pid, err := strconv.Atoi(path.Base(proc))
-	if err != nil {
-		return nil, err
-	}
-	all := map[string]entry{}
-	s := bufio.NewScanner(f)
-	s.Buffer(nil, 1<<20)
-	for s.Scan() {
-		fields := strings.Fields(s.Text())
-		if len(fields) < 7 {
-			continue
-		}
-		m := entry{parent: fields[1], device: fields[2], root: fields[3], point: fields[4], pid: pid}
-		for _, optional := range fields[6:] {
-			if optional == "-" {
-				break
-			}
-			if g, ok := strings.CutPrefix(optional, "shared:"); ok {
-				m.shared = g
-			} else if g, ok := strings.CutPrefix(optional, "master:"); ok {
-				m.master = g
-			}
-		}
-		all[fields[0]] = m
-	}
-	return all, s.Err()
 }
 
 // follows reports whether a mount goes with one of those that are unmounted: whether it is at the same place of a

@@ -1,13 +1,13 @@
 package procs
 
 import (
-	"bufio"
 	"fmt"
 	"os"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/volary/volary/volume/mounts"
 )
 
 // view is what processes of one mount namespace with one root directory see.
@@ -74,19 +74,13 @@ func (v *views) sees(proc string) (bool, error) {
 	return sees, nil
 }
 
-// mountPoints lists where a process sees the device, as mountinfo spells it (proc_pid_mountinfo(5)).
+// mountPoints lists where a process sees the device.
 func (v *views) mountPoints(proc string) (points []string, _ error) {
-	f, err := os.Open(proc + "/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	s := bufio.NewScanner(f)
-	s.Buffer(nil, 1<<20)
-	for s.Scan() {
-		if fields := strings.Fields(s.Text()); len(fields) > 4 && fields[2] == v.device {
-			points = append(points, fields[4])
+	all, err := mounts.Of(proc)
+	for _, m := range all {
+		if m.Device == v.device {
+			points = append(points, m.Point)
 		}
 	}
-	return points, s.Err()
+	return points, err
 }

@@ -116,3 +116,16 @@ func (c *cache[K, V]) hold(k K, v V, size int) {
 		c.size -= old.size
 	}
 }
+
+// drop lets go of the values whose key fits.
+func (c *cache[K, V]) drop(fits func(K) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k, e := range c.held {
+		if fits(k) {
+			c.size -= e.Value.(*cached[K, V]).size
+			c.order.Remove(e)
+			delete(c.held, k)
+		}
+	}
+}

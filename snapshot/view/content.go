@@ -35,7 +35,7 @@ type window struct {
 // remember the next ones.
 func (v *View) window(ctx context.Context, n node, offset uint64) (*window, error) {
 	key := windowKey{n.cid, offset / windowSize}
-	w, err := v.windows.get(ctx, key, true, func() (*window, int, error) {
+	w, err := v.memory.windows.get(ctx, key, true, func() (*window, int, error) {
 		w, err := v.readWindow(ctx, n, key.n*windowSize)
 		if err != nil {
 			return nil, 0, err
@@ -106,7 +106,7 @@ func (v *View) data(ctx context.Context, c unixfs.Chunk, keep bool) ([]byte, err
 	if c.Data != nil {
 		return c.Data, nil
 	}
-	return v.chunks.get(ctx, c.CID.KeyString(), keep && c.Size >= keepFrom, func() ([]byte, int, error) {
+	return v.memory.chunks.get(ctx, c.CID.KeyString(), keep && c.Size >= keepFrom, func() ([]byte, int, error) {
 		b, err := v.snap.ChunkData(ctx, c)
 		return b, len(b), err
 	})
@@ -189,7 +189,7 @@ func (a *ahead) wait() { a.work.Wait() }
 
 // fetchAhead gets the next large chunks. A failure is for the read that needs the chunk to tell.
 func (v *View) fetchAhead(n node, offset uint64) {
-	w, ok := v.windows.peek(windowKey{n.cid, offset / windowSize})
+	w, ok := v.memory.windows.peek(windowKey{n.cid, offset / windowSize})
 	if !ok {
 		return
 	}
@@ -202,7 +202,7 @@ func (v *View) fetchAhead(n node, offset uint64) {
 			continue
 		}
 		left--
-		if v.chunks.busy(c.CID.KeyString()) {
+		if v.memory.chunks.busy(c.CID.KeyString()) {
 			continue
 		}
 		v.ahead.run(func() {

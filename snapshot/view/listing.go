@@ -151,7 +151,7 @@ func (l *listing) above(id uint64) int {
 
 // list reads a directory.
 func (v *View) list(ctx context.Context, dir node, path string, parent uint64, depth int) (*listing, error) {
-	return v.listings.get(ctx, dir.id, true, func() (*listing, int, error) {
+	return v.memory.listings.get(ctx, listingKey{v.number, dir.id}, true, func() (*listing, int, error) {
 		l, err := v.load(ctx, dir, path, parent, depth)
 		if err != nil {
 			return nil, 0, fmt.Errorf("read directory %q: %w", path, err)
@@ -316,7 +316,7 @@ func (v *View) locateSlot(ctx context.Context, id uint64) (place, error) {
 
 // dir returns the listing of the directory with a number.
 func (v *View) dir(ctx context.Context, id uint64) (*listing, error) {
-	if l, ok := v.listings.peek(id); ok {
+	if l, ok := v.memory.listings.peek(listingKey{v.number, id}); ok {
 		return l, nil
 	}
 	if id == fuse.FUSE_ROOT_ID {

@@ -121,6 +121,7 @@ func (s *Server) Connection() Connection { return s.conn }
 func (s *Server) Wait() {
 	s.work.Wait()
 	s.view.ahead.wait()
+	s.view.memory.forget(s.view.number)
 }
 
 // greet answers the kernel's first request, and returns the answer.

@@ -25,15 +25,13 @@ import (
 	"github.com/volary/volary/snapshot/tree"
 )
 
-// Bounds of what a view keeps in memory.
-const (
-	DefaultIOTimeout = time.Minute
+// DefaultIOTimeout is how long a block is waited for.
+const DefaultIOTimeout = time.Minute
 
-	maxListings = 96 << 20 // bytes of directories
-	maxChunks   = 64 << 20 // bytes of content
-	maxWindows  = 16 << 20 // bytes of where content is
-	maxLinks    = 96 << 20 // bytes of the table of hardlinks
-	maxSlots    = 2 << 20  // directories without a row that have been listed
+// Bounds of what a view keeps in memory by itself.
+const (
+	maxLinks = 96 << 20 // bytes of the table of hardlinks
+	maxSlots = 2 << 20  // directories without a row that have been listed
 )
 
 // Options say how a snapshot is shown. The zero value shows it as it is.
@@ -46,6 +44,7 @@ type Options struct {
 	Foreign    bool
 	AllowOther bool          // other users may use the mount; without it only who mounted, with all permissions
 	IOTimeout  time.Duration // how long a block is waited for; 0 is DefaultIOTimeout
+	Memory     *Memory       // nil: one of its own
 	Logger     *slog.Logger  // nil discards
 }
 
@@ -62,11 +61,10 @@ type View struct {
 	slots *slots
 	links *links
 
-	listings *cache[uint64, *listing]
-	windows  *cache[windowKey, *window]
-	chunks   *cache[string, []byte]
-	ahead    ahead
-	said     said
+	memory *Memory
+	number uint64 // of this view in memory
+	ahead  ahead
+	said   said
 }
 
 // newView returns the view of a snapshot's directory.
@@ -85,11 +83,13 @@ func newView(ctx context.Context, s *tree.Snapshot, o Options, sl *slots) (*View
 	if o.IOTimeout <= 0 {
 		o.IOTimeout = DefaultIOTimeout
 	}
+	memory := o.Memory
+	if memory == nil {
+		memory = NewMemory()
+	}
 	v := &View{
 		RawFileSystem: fuse.NewDefaultRawFileSystem(), snap: s, root: nodeOf(top), o: o, log: o.Logger, slots: sl,
-		listings: newCache[uint64, *listing](maxListings),
-		windows:  newCache[windowKey, *window](maxWindows),
-		chunks:   newCache[string, []byte](maxChunks),
+		memory: memory, number: memory.views.Add(1),
 	}
 	if v.log == nil {
 		v.log = slog.New(slog.DiscardHandler)

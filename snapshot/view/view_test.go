@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -38,11 +39,16 @@ func table(t testing.TB) *os.File {
 
 func viewOf(t testing.TB, b snapshot.Blocks, c cid.Cid, f *os.File) *View {
 	t.Helper()
+	return viewWith(t, b, c, f, Options{})
+}
+
+func viewWith(t testing.TB, b snapshot.Blocks, c cid.Cid, f *os.File, o Options) *View {
+	t.Helper()
 	s, err := tree.Open(context.Background(), b, c)
 	must(t, err)
 	sl, err := openSlots(f)
 	must(t, err)
-	v, err := newView(context.Background(), s, Options{}, sl)
+	v, err := newView(context.Background(), s, o, sl)
 	must(t, err)
 	return v
 }
@@ -134,6 +140,32 @@ func TestASlotIsOneDirectorys(t *testing.T) {
 	}
 	if again, err := s.of(7); err != nil || again != slot {
 		t.Errorf("again: %d, %v", again, err)
+	}
+}
+
+func TestViewsWithOneMemoryKeepApartWhatIsTheirs(t *testing.T) {
+	ctx := context.Background()
+	b, m := tt.NewMemory(), NewMemory()
+	hidden := tt.Commit(t, b, tt.Dir(map[string]tt.Node{"sub": tt.Dir(map[string]tt.Node{"x": tt.File("x")})}))
+	other := tt.Commit(t, b, tt.Dir(map[string]tt.Node{"tub": tt.Dir(map[string]tt.Node{"y": tt.File("x")})}))
+	first, second := viewWith(t, b, hidden, table(t), Options{Memory: m}), viewWith(t, b, other, table(t), Options{Memory: m})
+	for range 2 {
+		for v, paths := range map[*View][2]string{first: {"sub/x", "tub/y"}, second: {"tub/y", "sub/x"}} {
+			if p, err := v.lookup(ctx, paths[0]); err != nil || p.path() != paths[0] {
+				t.Errorf("own %q: %q, %v", paths[0], p.path(), err)
+			}
+			if _, err := v.lookup(ctx, paths[1]); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the other's %q: %v", paths[1], err)
+			}
+		}
+	}
+	before := m.listings.size
+	m.forget(first.number)
+	if _, held := m.listings.peek(listingKey{first.number, fuse.FUSE_ROOT_ID}); held || m.listings.size >= before {
+		t.Errorf("a view that ended is still held, %d of %d bytes", m.listings.size, before)
+	}
+	if _, held := m.listings.peek(listingKey{second.number, fuse.FUSE_ROOT_ID}); !held {
+		t.Error("with a view another one's directories are gone")
 	}
 }
 

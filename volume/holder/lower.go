@@ -29,9 +29,10 @@ type LowerOptions struct {
 	Logger    *slog.Logger  // nil discards
 }
 
-// Lower mounts snapshots as the lower layers of overlays. All methods are safe for concurrent use.
+// Lower mounts snapshots as the lower layers of overlays, all of the same blocks. All methods are safe for concurrent use.
 type Lower struct {
-	o LowerOptions
+	o      LowerOptions
+	memory *view.Memory // of all mounts
 
 	mu     sync.Mutex
 	closed bool
@@ -86,7 +87,7 @@ func NewLower(o LowerOptions) *Lower {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Lower{o: o, served: map[string]*served{}, locks: map[string]*lock{}}
+	return &Lower{o: o, memory: view.NewMemory(), served: map[string]*served{}, locks: map[string]*lock{}}
 }
 
 // Mount shows a snapshot at dir, or goes on with showing it. A dead mount at dir, whose server went without a
@@ -236,7 +237,7 @@ func detachDead(dir string) error {
 }
 
 func (l *Lower) viewOptions(o volume.MountOptions) view.Options {
-	return view.Options{Lower: !o.ReadOnly, Foreign: o.Foreign, AllowOther: true, IOTimeout: l.o.IOTimeout, Logger: l.o.Logger}
+	return view.Options{Lower: !o.ReadOnly, Foreign: o.Foreign, AllowOther: true, IOTimeout: l.o.IOTimeout, Memory: l.memory, Logger: l.o.Logger}
 }
 
 // serve is called with the directory's lock. If Close came between, the mount is for the next process.

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
@@ -16,16 +17,29 @@ type ChangeTeller interface {
 	LastChange(ctx context.Context, dir string) (time.Time, error)
 }
 
-// schedule is when volumes are to be looked at, by ID, and the last change that was committed for being quiet.
+// autoCommits is how many automatic commits go on at a time.
+const autoCommits = 3
+
+// schedule is what is known of volumes that are committed by themselves, by ID.
 type schedule struct {
-	next  map[string]time.Time
-	quiet map[string]time.Time
+	free chan struct{} // has an element for each commit that goes on
+	work sync.WaitGroup
+
+	mu      sync.Mutex
+	next    map[string]time.Time // when it is to be looked at
+	quiet   map[string]time.Time // the last change that was committed for being quiet
+	running map[string]bool
 }
 
 // Run commits the volumes whose options ask for it while they are mounted, on an interval or after nobody changed
-// anything for a while, until ctx is done. What goes wrong is logged, and tried again after the next interval.
+// anything for a while, until ctx is done; a few at a time. What goes wrong is
+// logged, and tried again after the next interval.
 func (m *Manager) Run(ctx context.Context) {
-	due := schedule{map[string]time.Time{}, map[string]time.Time{}}
+	due := &schedule{
+		free: make(chan struct{}, autoCommits),
+		next: map[string]time.Time{}, quiet: map[string]time.Time{}, running: map[string]bool{},
+	}
+	defer due.work.Wait()
 	tick := time.NewTicker(commitsDue)
 	defer tick.Stop()
 	trash := time.NewTicker(trashDue)
@@ -42,7 +56,8 @@ func (m *Manager) Run(ctx context.Context) {
 	}
 }
 
-func (m *Manager) commitDue(ctx context.Context, due schedule) {
+// commitDue begins the commits whose time has come.
+func (m *Manager) commitDue(ctx context.Context, due *schedule) {
 	rs, err := m.db.list(bucketVolumes)
 	if err != nil {
 		m.log.Error("cannot look for volumes to commit", logError, err)
@@ -53,30 +68,76 @@ func (m *Manager) commitDue(ctx context.Context, due schedule) {
 		o, err := ParseOptions(r.Options)
 		every := max(o.Interval, o.Quiet/2)
 		if err != nil || every == 0 || len(r.Users) == 0 {
-			delete(due.next, r.ID)
+			due.forget(r.ID)
 			continue
 		}
-		at, known := due.next[r.ID]
-		if known && now.Before(at) {
+		if !due.begin(r.ID, now, every) {
 			continue
 		}
-		due.next[r.ID] = now.Add(every)
-		if !known || o.Quiet > 0 && !m.quiet(ctx, r, o.Quiet, due) {
-			continue
-		}
-		res, err := m.Do(ctx, &Commit{Name: r.Name, pauseIfCan: !o.NoPause})
-		switch {
-		case err != nil && ctx.Err() == nil:
-			m.log.Error("automatic commit", logVolume, r.Name, logError, err)
-			delete(due.quiet, r.ID)
-		case len(res.Unsettled) > 0:
-			m.log.Warn("files changed while an automatic commit read them", logVolume, r.Name, "paths", len(res.Unsettled), "first", res.Unsettled[0])
-		}
+		due.work.Go(func() {
+			defer due.end(r.ID)
+			select {
+			case due.free <- struct{}{}:
+				defer func() { <-due.free }()
+				m.autoCommit(ctx, r, o, due)
+			case <-ctx.Done():
+			}
+		})
+	}
+}
+
+func (d *schedule) forget(id string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.next, id)
+}
+
+// begin reports whether a volume's time has come. The first time is one interval after it is first asked for.
+func (d *schedule) begin(id string, now time.Time, every time.Duration) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at, known := d.next[id]
+	if known && now.Before(at) || d.running[id] {
+		return false
+	}
+	d.next[id] = now.Add(every)
+	d.running[id] = known
+	return known
+}
+
+func (d *schedule) end(id string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.running, id)
+}
+
+// committed notes the last change that was committed for being quiet, and reports whether it is another than before.
+func (d *schedule) committed(id string, change time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if change.Equal(d.quiet[id]) {
+		return false
+	}
+	d.quiet[id] = change
+	return true
+}
+
+func (m *Manager) autoCommit(ctx context.Context, r *record, o VolumeOptions, due *schedule) {
+	if o.Quiet > 0 && !m.quiet(ctx, r, o.Quiet, due) {
+		return
+	}
+	res, err := m.Do(ctx, &Commit{Name: r.Name, pauseIfCan: !o.NoPause})
+	switch {
+	case err != nil && ctx.Err() == nil:
+		m.log.Error("automatic commit", logVolume, r.Name, logError, err)
+		due.committed(r.ID, time.Time{})
+	case len(res.Unsettled) > 0:
+		m.log.Warn("files changed while an automatic commit read them", logVolume, r.Name, "paths", len(res.Unsettled), "first", res.Unsettled[0])
 	}
 }
 
 // quiet reports whether there are changes since the last time, and none for a while.
-func (m *Manager) quiet(ctx context.Context, r *record, forAWhile time.Duration, due schedule) bool {
+func (m *Manager) quiet(ctx context.Context, r *record, forAWhile time.Duration, due *schedule) bool {
 	teller, ok := m.o.Mounter.(ChangeTeller)
 	if !ok || r.Overlay == nil {
 		return false
@@ -86,9 +147,5 @@ func (m *Manager) quiet(ctx context.Context, r *record, forAWhile time.Duration,
 		m.log.Error("look for changes", logVolume, r.Name, logError, err)
 		return false
 	}
-	if last.Equal(due.quiet[r.ID]) || m.o.Now().Sub(last) < forAWhile {
-		return false
-	}
-	due.quiet[r.ID] = last
-	return true
+	return m.o.Now().Sub(last) >= forAWhile && due.committed(r.ID, last)
 }

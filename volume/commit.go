@@ -48,11 +48,11 @@ type Commit struct {
 }
 
 func (op *Commit) run(ctx context.Context, m *Manager) (Result, error) {
-	defer m.lock(op.Name)()
-	r, err := m.db.get(op.Name)
+	r, unlock, err := m.lockRecord(ctx, op.Name)
 	if err != nil {
 		return Result{}, err
 	}
+	defer unlock()
 	res, err := m.commit(ctx, r, *op, consistencyOf(r))
 	if err != nil {
 		return Result{}, fmt.Errorf("commit %s: %w", op.Name, err)

@@ -30,7 +30,11 @@ func (op *Create) run(ctx context.Context, m *Manager) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	defer m.lock(op.Name)()
+	unlock, err := m.lock(ctx, op.Name)
+	if err != nil {
+		return Result{}, err
+	}
+	defer unlock()
 	if _, err := m.db.get(op.Name); err == nil {
 		return Result{}, fmt.Errorf("%q: %w", op.Name, ErrExist)
 	}

@@ -11,11 +11,11 @@ type Discard struct {
 }
 
 func (op *Discard) run(ctx context.Context, m *Manager) (Result, error) {
-	defer m.lock(op.Name)()
-	r, err := m.db.get(op.Name)
+	r, unlock, err := m.lockRecord(ctx, op.Name)
 	if err != nil {
 		return Result{}, err
 	}
+	defer unlock()
 	if len(r.Users) > 0 {
 		return Result{}, mounted(r)
 	}

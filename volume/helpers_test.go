@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,9 +27,11 @@ type host struct {
 	pins    *local.Set
 	mounter volume.Mounter
 	pauser  volume.Pauser
+	clocks  sync.Mutex
 	now     time.Time
 	step    func(label string) error
 	boot    string
+	started func(*volume.Info)
 }
 
 func newHost(t *testing.T, m volume.Mounter) *host {
@@ -61,7 +64,8 @@ func (h *host) open() {
 			return session{s}, err
 		},
 		Blocks: h.store, Pins: h.pins, Own: h.pins, Mounter: h.mounter, Pauser: h.pauser, Author: "test", Boot: h.boot,
-		Now: func() time.Time { h.now = h.now.Add(time.Second); return h.now },
+		Started: h.started,
+		Now:     h.clock,
 		Step: func(label string) error {
 			if h.step == nil {
 				return nil
@@ -70,6 +74,14 @@ func (h *host) open() {
 		},
 	})
 	h.must(err)
+}
+
+// clock goes on by a second whenever somebody looks at it.
+func (h *host) clock() time.Time {
+	h.clocks.Lock()
+	defer h.clocks.Unlock()
+	h.now = h.now.Add(time.Second)
+	return h.now
 }
 
 func (h *host) close() {

@@ -42,11 +42,11 @@ type Rollback struct {
 }
 
 func (op *Rollback) run(ctx context.Context, m *Manager) (Result, error) {
-	defer m.lock(op.Name)()
-	r, err := m.db.get(op.Name)
+	r, unlock, err := m.lockRecord(ctx, op.Name)
 	if err != nil {
 		return Result{}, err
 	}
+	defer unlock()
 	if len(r.Users) > 0 {
 		return Result{}, mounted(r)
 	}
@@ -110,11 +110,11 @@ type Tag struct {
 }
 
 func (op *Tag) run(ctx context.Context, m *Manager) (Result, error) {
-	defer m.lock(op.Name)()
-	r, err := m.db.get(op.Name)
+	r, unlock, err := m.lockRecord(ctx, op.Name)
 	if err != nil {
 		return Result{}, err
 	}
+	defer unlock()
 	if err := checkTag(op.Tag); err != nil {
 		return Result{}, err
 	}

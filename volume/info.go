@@ -69,10 +69,10 @@ func (m *Manager) List(ctx context.Context, trash bool) ([]Info, error) {
 
 // Inspect says all that is known of a volume, whether it has changes that are not committed among it.
 func (m *Manager) Inspect(ctx context.Context, name string) (*Info, error) {
-	defer m.lock(name)()
-	r, err := m.db.get(name)
+	r, unlock, err := m.lockRecord(ctx, name)
 	if err != nil {
 		return nil, err
 	}
+	defer unlock()
 	return m.info(ctx, r, true)
 }

@@ -31,11 +31,11 @@ type Mount struct {
 }
 
 func (op *Mount) run(ctx context.Context, m *Manager) (Result, error) {
-	defer m.lock(op.Name)()
-	r, err := m.db.get(op.Name)
+	r, unlock, err := m.lockRecord(ctx, op.Name)
 	if err != nil {
 		return Result{}, err
 	}
+	defer unlock()
 	if m.o.Mounter == nil {
 		return Result{}, fmt.Errorf("mount %s: %w", op.Name, ErrCannotMount)
 	}
@@ -94,6 +94,8 @@ func (m *Manager) newOverlay(r *record, o VolumeOptions, readOnly bool) error {
 	next.Overlay = &overlayRecord{
 		ID: newID(), Base: r.Head, ReadOnly: readOnly, Full: o.Lower == LowerFull, Tmpfs: o.Overlay == OverlayTmpfs, Boot: m.o.Boot,
 	}
+	m.making.Lock()
+	defer m.making.Unlock()
 	dir := m.overlayDir(next.Overlay.ID)
 	if err := os.Mkdir(dir, 0o711); err != nil {
 		return err
@@ -137,11 +139,11 @@ type Unmount struct {
 }
 
 func (op *Unmount) run(ctx context.Context, m *Manager) (Result, error) {
-	defer m.lock(op.Name)()
-	r, err := m.db.get(op.Name)
+	r, unlock, err := m.lockRecord(ctx, op.Name)
 	if err != nil {
 		return Result{}, err
 	}
+	defer unlock()
 	user := op.User
 	if user == "" {
 		user = DefaultUser

@@ -13,11 +13,11 @@ type Preview struct {
 }
 
 func (op *Preview) run(ctx context.Context, m *Manager) (Result, error) {
-	defer m.lock(op.Name)()
-	r, err := m.db.get(op.Name)
+	r, unlock, err := m.lockRecord(ctx, op.Name)
 	if err != nil {
 		return Result{}, err
 	}
+	defer unlock()
 	if r.Overlay == nil || r.Overlay.ReadOnly {
 		return m.result(ctx, r)
 	}

@@ -16,11 +16,11 @@ type Remove struct {
 }
 
 func (op *Remove) run(ctx context.Context, m *Manager) (Result, error) {
-	defer m.lock(op.Name)()
-	r, err := m.db.get(op.Name)
+	r, unlock, err := m.lockRecord(ctx, op.Name)
 	if err != nil {
 		return Result{}, err
 	}
+	defer unlock()
 	if len(r.Users) > 0 && !op.Force {
 		return Result{}, mounted(r)
 	}
@@ -48,7 +48,11 @@ func (op *Undelete) run(ctx context.Context, m *Manager) (Result, error) {
 	if err := CheckName(to); err != nil {
 		return Result{}, err
 	}
-	defer m.lock(op.Name, to)()
+	unlock, err := m.lock(ctx, op.Name, to)
+	if err != nil {
+		return Result{}, err
+	}
+	defer unlock()
 	rs, err := m.db.list(bucketTrash)
 	if err != nil {
 		return Result{}, err
@@ -86,7 +90,11 @@ func (m *Manager) emptyTrash(ctx context.Context) {
 
 // purge unpins all states of a removed volume and forgets it.
 func (m *Manager) purge(ctx context.Context, r *record) error {
-	defer m.lock(r.Name)()
+	unlock, err := m.acquire(ctx, r.Name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if there, err := m.db.inTrash(r.ID); err != nil || !there {
 		return err // it was taken back meanwhile
 	}
@@ -141,7 +149,11 @@ func (op *Rename) run(ctx context.Context, m *Manager) (Result, error) {
 	if err := CheckName(op.To); err != nil {
 		return Result{}, err
 	}
-	defer m.lock(op.Name, op.To)()
+	unlock, err := m.lock(ctx, op.Name, op.To)
+	if err != nil {
+		return Result{}, err
+	}
+	defer unlock()
 	r, err := m.db.get(op.Name)
 	if err != nil {
 		return Result{}, err

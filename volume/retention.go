@@ -107,11 +107,11 @@ type Retained struct {
 }
 
 func (op *Retain) run(ctx context.Context, m *Manager) (Result, error) {
-	defer m.lock(op.Name)()
-	r, err := m.db.get(op.Name)
+	r, unlock, err := m.lockRecord(ctx, op.Name)
 	if err != nil {
 		return Result{}, err
 	}
+	defer unlock()
 	res, err := m.result(ctx, r)
 	if err != nil {
 		return res, err

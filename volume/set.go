@@ -12,11 +12,11 @@ type Set struct {
 }
 
 func (op *Set) run(ctx context.Context, m *Manager) (Result, error) {
-	defer m.lock(op.Name)()
-	r, err := m.db.get(op.Name)
+	r, unlock, err := m.lockRecord(ctx, op.Name)
 	if err != nil {
 		return Result{}, err
 	}
+	defer unlock()
 	options := maps.Clone(r.Options)
 	if options == nil {
 		options = map[string]string{}

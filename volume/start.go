@@ -19,7 +19,8 @@ const (
 
 // Start brings back what was mounted when the process before this one ended: mounts that outlived it are taken
 // over, those that a reboot took away are made again. Changes that were not committed are still in their
-// overlays. A volume that cannot be mounted is told in the error, and hinders no other.
+// overlays. A volume that cannot be mounted is told in the error, and hinders no other. An operation on a volume that
+// is not back yet waits for it, or brings it back itself.
 func (m *Manager) Start(ctx context.Context) error {
 	errs := []error{m.sweep(), m.dropUnrecorded()}
 	m.emptyTrash(ctx)
@@ -28,37 +29,77 @@ func (m *Manager) Start(ctx context.Context) error {
 		errs = append(errs, err)
 	}
 	for _, r := range rs {
-		if err := m.start(ctx, r.Name); err != nil {
+		unlock, err := m.acquire(ctx, r.Name)
+		if err == nil {
+			err = m.startOnce(ctx, r.Name)
+			unlock()
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("volume %s: %w", r.Name, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (m *Manager) start(ctx context.Context, name string) error {
-	defer m.lock(name)()
+// expectStart has every volume there is brought back before anything else is done to it.
+func (m *Manager) expectStart() error {
+	rs, err := m.db.list(bucketVolumes)
+	for _, r := range rs {
+		m.unstarted[r.Name] = true
+	}
+	return err
+}
+
+// startOnce brings a volume back that was not yet. It is called with the volume's lock. What fails is not tried
+// again, but by whoever mounts the volume.
+func (m *Manager) startOnce(ctx context.Context, name string) error {
+	m.mu.Lock()
+	waits := m.unstarted[name]
+	m.mu.Unlock()
+	if !waits {
+		return nil
+	}
+	r, err := m.start(ctx, name)
+	if ctx.Err() != nil {
+		return err
+	}
+	m.mu.Lock()
+	delete(m.unstarted, name)
+	m.mu.Unlock()
+	if err == nil && len(r.Users) > 0 && m.o.Started != nil {
+		var i *Info
+		if i, err = m.info(ctx, r, false); err == nil {
+			m.o.Started(i)
+		}
+	}
+	return err
+}
+
+func (m *Manager) start(ctx context.Context, name string) (*record, error) {
 	r, err := m.db.get(name)
 	if err == nil {
 		err = m.keepPinned(ctx, r)
 	}
 	if err != nil || r.Overlay == nil || m.o.Mounter == nil {
-		return err
+		return r, err
 	}
 	if len(r.Users) == 0 {
-		return m.finishUnmount(ctx, r)
+		return r, m.finishUnmount(ctx, r)
 	}
 	if r.Overlay.Tmpfs && r.Overlay.Boot != m.o.Boot {
 		// What was in memory is gone; what is mounted next begins at the head, not at what was below it.
 		if err := m.renewOverlay(r); err != nil {
-			return err
+			return r, err
 		}
 	}
-	return m.mountOverlay(ctx, r)
+	return r, m.mountOverlay(ctx, r)
 }
 
 // dropUnrecorded deletes overlay directories that were made, but not recorded: they are empty. One that is not
 // empty stays, and is told.
 func (m *Manager) dropUnrecorded() error {
+	m.making.Lock()
+	defer m.making.Unlock()
 	known := map[string]bool{}
 	retired, err := m.db.retired()
 	if err != nil {

@@ -108,6 +108,7 @@ type Options struct {
 	Logger  *slog.Logger             // nil discards
 	Now     func() time.Time         // nil: time.Now
 	Boot    string                   // names the boot of the machine; empty: ask the kernel
+	Started func(*Info)              // nil, or called with each volume that is mounted again, before anybody else has it
 	Step    func(label string) error // nil, or called before each durable step; its error stops there
 }
 
@@ -120,15 +121,11 @@ type Manager struct {
 	log *slog.Logger
 
 	sweeping sync.Mutex // one sweep at a time
+	making   sync.Mutex // between the directory of an overlay and the record of it
 
-	mu    sync.Mutex
-	locks map[string]*nameLock
-}
-
-// nameLock makes operations on one volume wait for each other.
-type nameLock struct {
-	sync.Mutex
-	users int // guarded by Manager.mu
+	mu        sync.Mutex
+	locks     map[string]*nameLock
+	unstarted map[string]bool // volumes that are to be brought back first
 }
 
 const (
@@ -136,7 +133,8 @@ const (
 	overlaysDir = "overlays"
 )
 
-// Open opens the volumes in a directory, which it makes if it is missing.
+// Open opens the volumes in a directory, which it makes if it is missing. With something to mount with, Start is to
+// be called next, perhaps beside operations.
 func Open(dir string, o Options) (*Manager, error) {
 	if err := os.MkdirAll(filepath.Join(dir, overlaysDir), 0o711); err != nil {
 		return nil, fmt.Errorf("open volumes: %w", err)
@@ -151,43 +149,20 @@ func Open(dir string, o Options) (*Manager, error) {
 	if o.Boot == "" {
 		o.Boot = bootID()
 	}
-	m := &Manager{o: o, dir: dir, db: db, log: o.Logger, locks: map[string]*nameLock{}}
+	m := &Manager{o: o, dir: dir, db: db, log: o.Logger, locks: map[string]*nameLock{}, unstarted: map[string]bool{}}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
+	}
+	if o.Mounter != nil {
+		if err := m.expectStart(); err != nil {
+			return nil, errors.Join(fmt.Errorf("open volumes: %w", err), db.close())
+		}
 	}
 	return m, nil
 }
 
 // Close gives the state up. Mounts stay.
 func (m *Manager) Close() error { return m.db.close() }
-
-// lock waits for the volumes of the names, which are given in no order, and returns the way to let go of them.
-func (m *Manager) lock(names ...string) (unlock func()) {
-	names = sortedUnique(names)
-	held := make([]*nameLock, len(names))
-	for i, name := range names {
-		m.mu.Lock()
-		l := m.locks[name]
-		if l == nil {
-			l = new(nameLock)
-			m.locks[name] = l
-		}
-		l.users++
-		m.mu.Unlock()
-		l.Lock()
-		held[i] = l
-	}
-	return func() {
-		for i, l := range held {
-			l.Unlock()
-			m.mu.Lock()
-			if l.users--; l.users == 0 {
-				delete(m.locks, names[i])
-			}
-			m.mu.Unlock()
-		}
-	}
-}
 
 func (m *Manager) step(label string) error {
 	if m.o.Step == nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/volume"
-	"github.com/volary/volary/volume/api"
 	"github.com/volary/volary/volume/overlay"
 )
 
@@ -62,11 +60,13 @@ func volumeMount(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if dir != "" {
+	if dir != "" && !bound(res.Path, dir) {
 		if err := unix.Mount(res.Path, dir, "", unix.MS_BIND, ""); err != nil {
 			_, undo := host.Volumes.Do(c.Context, &volume.Unmount{Name: op.Name, User: op.User})
 			return errors.Join(fmt.Errorf("bind %s to %s: %w", op.Name, quote(dir), err), undo)
 		}
+	}
+	if dir != "" {
 		res.Path = dir
 	}
 	return outputOf(c).object(res, func(w io.Writer) { fmt.Fprintln(w, res.Path) })
@@ -211,26 +211,19 @@ func unbindAll(c *cli.Context, host *openedHost, name string) error {
 	return nil
 }
 
-// rebind shows volumes again at the directories where they were before the machine was started anew.
-func rebind(ctx context.Context, vs api.Volumes, log *slog.Logger) {
-	infos, err := vs.List(ctx, false)
-	if err != nil {
-		log.Error("volumes", "error", err)
-		return
-	}
-	for _, i := range infos {
-		for _, user := range i.Users {
-			dir, ok := strings.CutPrefix(user, volume.DirUser)
-			if !ok || bound(i.Mountpoint, dir) {
-				continue
-			}
-			err := emptyDir(dir)
-			if err == nil {
-				err = unix.Mount(i.Mountpoint, dir, "", unix.MS_BIND, "")
-			}
-			if err != nil {
-				log.Error("a volume is not shown where it was", "volume", i.Name, "dir", dir, "error", err)
-			}
+// rebind shows a volume again at the directories where it was before the machine was started anew.
+func rebind(i *volume.Info, log *slog.Logger) {
+	for _, user := range i.Users {
+		dir, ok := strings.CutPrefix(user, volume.DirUser)
+		if !ok || bound(i.Mountpoint, dir) {
+			continue
+		}
+		err := emptyDir(dir)
+		if err == nil {
+			err = unix.Mount(i.Mountpoint, dir, "", unix.MS_BIND, "")
+		}
+		if err != nil {
+			log.Error("a volume is not shown where it was", "volume", i.Name, "dir", dir, "error", err)
 		}
 	}
 }

@@ -24,8 +24,8 @@ const (
 	pausedFile = "paused.json" // what is frozen while files are read
 )
 
-// openVolumes puts together the volumes of a host; without a mounter they cannot be mounted.
-func openVolumes(h *home, host *api.Host, m volume.Mounter, p volume.Pauser, log *slog.Logger) (*volume.Manager, error) {
+// openVolumes puts together the volumes of a host; without a mounter in the options they cannot be mounted.
+func openVolumes(h *home, host *api.Host, o volume.Options) (*volume.Manager, error) {
 	author, err := h.peerID()
 	if err != nil {
 		return nil, err
@@ -37,10 +37,9 @@ func openVolumes(h *home, host *api.Host, m volume.Mounter, p volume.Pauser, log
 		}
 		return api.ForCaller(s, uint32(os.Geteuid())), nil
 	}
-	return volume.Open(h.path(volumesDir), volume.Options{
-		Begin: begin, Blocks: host.Blocks, Pins: host.Pins, Own: host.Origins, Mounter: m, Pauser: p,
-		Author: author, Chunker: h.config.Chunker, Logger: log,
-	})
+	o.Begin, o.Blocks, o.Pins, o.Own = begin, host.Blocks, host.Pins, host.Origins
+	o.Author, o.Chunker = author, h.config.Chunker
+	return volume.Open(h.path(volumesDir), o)
 }
 
 // servedVolumes are the volumes of a daemon, mounts included.
@@ -53,8 +52,8 @@ type servedVolumes struct {
 	err   error
 }
 
-// serveVolumes gives a daemon's host its volumes, and takes care of them until close. What was mounted before is
-// mounted again; a volume for which that fails is told in the log, and hinders no other.
+// serveVolumes gives a daemon's host its volumes, and takes care of them until close. It does not wait until what was
+// mounted before is mounted again; a volume for which that fails is told in the log, and hinders no other.
 func serveVolumes(ctx context.Context, h *home, host *api.Host, log *slog.Logger) (*servedVolumes, error) {
 	var mounter volume.Mounter
 	var lower *holder.Lower
@@ -66,18 +65,21 @@ func serveVolumes(ctx context.Context, h *home, host *api.Host, log *slog.Logger
 		lower = holder.NewLower(holder.LowerOptions{Holder: client, Logger: log})
 		mounter = overlay.New(lower)
 	}
-	m, err := openVolumes(h, host, mounter, openFreezer(h, log), log)
+	m, err := openVolumes(h, host, volume.Options{
+		Mounter: mounter, Pauser: openFreezer(h, log), Logger: log, Started: func(i *volume.Info) { rebind(i, log) },
+	})
 	if err != nil {
 		return nil, err
 	}
 	host.Volumes = m
 	ctx, stop := context.WithCancel(ctx)
 	v := &servedVolumes{Manager: m, lower: lower, stop: stop}
-	if err := m.Start(ctx); err != nil {
-		log.Error("volumes", "error", err)
-	}
-	rebind(ctx, m, log)
-	v.work.Go(func() { m.Run(ctx) })
+	v.work.Go(func() {
+		if err := m.Start(ctx); err != nil && ctx.Err() == nil {
+			log.Error("volumes", "error", err)
+		}
+		m.Run(ctx)
+	})
 	if lower != nil {
 		v.work.Go(func() { rehold(ctx, lower, log) })
 	}
@@ -143,7 +145,7 @@ type lazyVolumes struct {
 var _ api.Volumes = (*lazyVolumes)(nil)
 
 func (l *lazyVolumes) open() (*volume.Manager, error) {
-	l.once.Do(func() { l.m, l.err = openVolumes(l.home, l.host, nil, nil, l.log) })
+	l.once.Do(func() { l.m, l.err = openVolumes(l.home, l.host, volume.Options{Logger: l.log}) })
 	return l.m, l.err
 }
 

@@ -57,8 +57,18 @@ func (op *Commit) run(ctx context.Context, m *Manager) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("commit %s: %w", op.Name, err)
 	}
+	if !res.Created {
+		res.Note = unchanged(r)
+		if op.Message != "" || len(op.Labels) > 0 {
+			res.Note += "; the message and labels are not recorded"
+		}
+	}
 	res.Volume, err = m.info(ctx, r, false)
 	return res, err
+}
+
+func unchanged(r *record) string {
+	return fmt.Sprintf("nothing changed since %s@%d", r.Name, r.Sequence)
 }
 
 // consistencyOf says what a commit of the volume can promise: with users somebody may be writing.

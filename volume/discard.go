@@ -19,7 +19,9 @@ func (op *Discard) run(ctx context.Context, m *Manager) (Result, error) {
 	if len(r.Users) > 0 {
 		return Result{}, mounted(r)
 	}
+	note := unchanged(r)
 	if r.Overlay != nil {
+		note = ""
 		if m.o.Mounter == nil {
 			return Result{}, ErrCannotMount
 		}
@@ -30,5 +32,7 @@ func (op *Discard) run(ctx context.Context, m *Manager) (Result, error) {
 			return Result{}, fmt.Errorf("discard changes of %s: %w", op.Name, err)
 		}
 	}
-	return m.result(ctx, r)
+	res, err := m.result(ctx, r)
+	res.Note = note
+	return res, err
 }

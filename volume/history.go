@@ -54,14 +54,15 @@ func (op *Rollback) run(ctx context.Context, m *Manager) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if err := m.settle(ctx, r, "before the rollback to "+to.String()); err != nil {
+	settled, err := m.settle(ctx, r, "before the rollback to "+to.String())
+	if err != nil {
 		return Result{}, fmt.Errorf("commit %s before the rollback: %w", op.Name, err)
 	}
 	if err := m.rollback(ctx, r, to, op.Message); err != nil {
 		return Result{}, fmt.Errorf("roll back %s: %w", op.Name, err)
 	}
 	res, err := m.result(ctx, r)
-	res.Created = true
+	res.Created, res.Note = true, firstCommitted(settled)
 	return res, err
 }
 
@@ -122,7 +123,8 @@ func (op *Tag) run(ctx context.Context, m *Manager) (Result, error) {
 	if tags == nil {
 		tags = map[string]CID{}
 	}
-	if _, ok := tags[op.Tag]; op.Delete && !ok {
+	was, had := tags[op.Tag]
+	if op.Delete && !had {
 		return Result{}, fmt.Errorf("%s@%s: %w", op.Name, op.Tag, ErrNotFound)
 	}
 	target := r.Head
@@ -140,7 +142,11 @@ func (op *Tag) run(ctx context.Context, m *Manager) (Result, error) {
 	if err := m.db.put(r); err != nil {
 		return Result{}, err
 	}
-	return m.result(ctx, r)
+	res, err := m.result(ctx, r)
+	if res.Previous = was; had && (op.Delete || was != target) {
+		res.Note = fmt.Sprintf("%s@%s was %s", op.Name, op.Tag, was)
+	}
+	return res, err
 }
 
 // checkTag refuses tags that would be taken for something else after an @.

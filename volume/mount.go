@@ -61,7 +61,7 @@ func (m *Manager) mount(ctx context.Context, r *record, user string, readOnly bo
 		return fmt.Errorf("%w the other way, read-only or not, by %s", ErrMounted, strings.Join(r.users(), ", "))
 	}
 	if r.Overlay != nil && r.Overlay.ReadOnly != readOnly {
-		if err := m.settle(ctx, r, "before it was mounted otherwise"); err != nil {
+		if _, err := m.settle(ctx, r, "before it was mounted otherwise"); err != nil {
 			return err
 		}
 	}
@@ -148,81 +148,99 @@ func (op *Unmount) run(ctx context.Context, m *Manager) (Result, error) {
 	if user == "" {
 		user = DefaultUser
 	}
-	if err := m.unmount(ctx, r, user); err != nil {
+	res, err := m.unmount(ctx, r, user)
+	if err != nil {
 		return Result{}, fmt.Errorf("unmount %s: %w", op.Name, err)
 	}
-	return m.result(ctx, r)
+	res.Volume, err = m.info(ctx, r, false)
+	return res, err
 }
 
-func (m *Manager) unmount(ctx context.Context, r *record, user string) error {
+func (m *Manager) unmount(ctx context.Context, r *record, user string) (Result, error) {
 	if _, has := r.Users[user]; !has {
 		return m.finishUnmount(ctx, r)
 	}
 	if len(r.Users) == 1 {
 		if m.o.Mounter == nil {
-			return ErrCannotMount
+			return Result{}, ErrCannotMount
 		}
 		if err := m.step(StepUnmount); err != nil {
-			return err
+			return Result{}, err
 		}
 		if err := m.o.Mounter.Unmount(ctx, m.overlayDir(r.Overlay.ID)); err != nil {
-			return err
+			return Result{}, err
 		}
 	}
 	if err := m.step(StepUsers); err != nil {
-		return err
+		return Result{}, err
 	}
 	users := maps.Clone(r.Users)
 	delete(users, user)
 	r.Users = users
 	if err := m.db.put(r); err != nil {
-		return err
+		return Result{}, err
 	}
 	return m.finishUnmount(ctx, r)
 }
 
 // finishUnmount does what is to be done when the last user is gone, also if a process before this one did not
 // come so far.
-func (m *Manager) finishUnmount(ctx context.Context, r *record) error {
-	if len(r.Users) > 0 || r.Overlay == nil {
-		return nil
+func (m *Manager) finishUnmount(ctx context.Context, r *record) (Result, error) {
+	if len(r.Users) > 0 {
+		return Result{Commit: r.Head, Note: fmt.Sprintf("nothing was committed: %s is still mounted by %s", r.Name, strings.Join(r.users(), ", "))}, nil
+	}
+	if r.Overlay == nil {
+		return Result{Commit: r.Head, Note: unchanged(r)}, nil
 	}
 	if m.o.Mounter == nil {
-		return ErrCannotMount
+		return Result{}, ErrCannotMount
 	}
 	opts, err := ParseOptions(r.Options)
 	if err != nil {
-		return err
+		return Result{}, err
 	}
 	if opts.Commit == CommitManually && !r.Overlay.ReadOnly && !r.Overlay.Tmpfs {
-		return m.o.Mounter.Unmount(ctx, m.overlayDir(r.Overlay.ID))
+		note := "what changed is kept and not committed, as the option commit=manual says"
+		return Result{Commit: r.Head, Note: note}, m.o.Mounter.Unmount(ctx, m.overlayDir(r.Overlay.ID))
 	}
 	return m.settle(ctx, r, "")
 }
 
 // settle commits the changes of a volume that nobody has mounted, and ends its overlay.
-func (m *Manager) settle(ctx context.Context, r *record, message string) error {
+func (m *Manager) settle(ctx context.Context, r *record, message string) (Result, error) {
 	if r.Overlay == nil {
-		return nil
+		return Result{Commit: r.Head}, nil
 	}
 	if m.o.Mounter == nil {
-		return ErrCannotMount
+		return Result{}, ErrCannotMount
 	}
 	dir := m.overlayDir(r.Overlay.ID)
 	if err := m.o.Mounter.Unmount(ctx, dir); err != nil {
-		return err
+		return Result{}, err
 	}
 	if r.Overlay.Tmpfs {
-		return m.retire(r) // the changes went with the mount, as the option says
+		note := "what was changed in memory and not committed is gone, as the option overlay=tmpfs says"
+		return Result{Commit: r.Head, Note: note}, m.retire(r)
 	}
 	res, err := m.commit(ctx, r, Commit{Message: message}, snapshot.Clean)
 	if err != nil {
-		return err
+		return Result{}, err
 	}
 	if len(res.Unsettled) > 0 {
-		return fmt.Errorf("%w: somebody changes %q while nothing is mounted; what is not committed is kept", ErrInUse, res.Unsettled[0])
+		return Result{}, fmt.Errorf("%w: somebody changes %q while nothing is mounted; what is not committed is kept", ErrInUse, res.Unsettled[0])
 	}
-	return m.retire(r)
+	if !res.Created {
+		res.Note = unchanged(r)
+	}
+	return res, m.retire(r)
+}
+
+// firstCommitted tells of the commit that settle made before something else was done.
+func firstCommitted(settled Result) string {
+	if settled.Created {
+		return fmt.Sprintf("what was not committed is %s", settled.Commit)
+	}
+	return ""
 }
 
 // retire ends an overlay whose changes are in the head.

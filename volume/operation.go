@@ -23,6 +23,8 @@ type Result struct {
 	Path        string               `json:"path,omitempty"`        // where the volume is mounted
 	Unsettled   []string             `json:"unsettled,omitempty"`   // paths that changed each time they were read
 	Warning     string               `json:"warning,omitempty"`     // what was asked for beside the commit and failed
+	Note        string               `json:"note,omitempty"`        // what somebody who asked for it wants to know besides
+	Previous    CID                  `json:"previous,omitzero"`     // where a tag was before
 	Removed     []string             `json:"removed,omitempty"`     // names of volumes
 	Retained    []Retained           `json:"retained,omitempty"`
 }

@@ -24,14 +24,15 @@ func (op *Remove) run(ctx context.Context, m *Manager) (Result, error) {
 	if len(r.Users) > 0 && !op.Force {
 		return Result{}, mounted(r)
 	}
-	if err := m.settle(ctx, r, "before it was removed"); err != nil {
+	settled, err := m.settle(ctx, r, "before it was removed")
+	if err != nil {
 		return Result{}, fmt.Errorf("remove %s: %w", op.Name, err)
 	}
 	r.Users, r.Removed = nil, m.o.Now().UTC()
 	if err := m.db.trash(r); err != nil {
 		return Result{}, err
 	}
-	return Result{Removed: []string{r.Name}, Commit: r.Head}, nil
+	return Result{Removed: []string{r.Name}, Commit: r.Head, Note: firstCommitted(settled)}, nil
 }
 
 // Undelete brings a removed volume back, the one that was removed last if there are several of a name.

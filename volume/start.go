@@ -84,7 +84,8 @@ func (m *Manager) start(ctx context.Context, name string) (*record, error) {
 		return r, err
 	}
 	if len(r.Users) == 0 {
-		return r, m.finishUnmount(ctx, r)
+		_, err := m.finishUnmount(ctx, r)
+		return r, err
 	}
 	if r.Overlay.Tmpfs && r.Overlay.Boot != m.o.Boot {
 		// What was in memory is gone; what is mounted next begins at the head, not at what was below it.

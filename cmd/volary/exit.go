@@ -34,6 +34,7 @@ const (
 	exitIncomplete  = 8 // done, but not everything could be
 	exitNewer       = 9 // the state was written by a newer version
 	exitOther       = 10
+	exitExists      = 11 // there is a volume of that name already
 	exitInterrupted = 130
 )
 
@@ -41,7 +42,8 @@ const exitCodeHelp = `Results go to standard output, everything else to standard
 
 Exit codes: 0 done; 1 diff: the two differ; 2 wrong usage; 3 no such path, snapshot or block;
 4 damaged or malformed data; 5 not permitted or read-only; 6 no space left; 7 the state or a volume is in use;
-8 done, but not everything could be; 9 the state is of a newer version; 10 any other error; 130 interrupted.`
+8 done, but not everything could be; 9 the state is of a newer version; 10 any other error;
+11 there is a volume of that name already; 130 interrupted.`
 
 var errInterrupted = errors.New("interrupted\nwhat was stored stays; run the command again to go on")
 
@@ -118,8 +120,10 @@ func exitCode(err error) int {
 		return exitOK
 	case is(errDiffer):
 		return exitDiffer
-	case errors.As(err, &usage) || is(volume.ErrInvalid, volume.ErrExist):
+	case errors.As(err, &usage) || is(volume.ErrInvalid):
 		return exitUsage
+	case is(volume.ErrExist):
+		return exitExists
 	case is(errInterrupted, context.Canceled):
 		return exitInterrupted
 	case errors.As(err, &incomplete):

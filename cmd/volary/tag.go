@@ -23,7 +23,7 @@ func tagCommand() *cli.Command {
 		Usage:     "give a snapshot a name, or list the names",
 		ArgsUsage: "[REF NAME]",
 		Description: "Without arguments, lists all tags. A tagged snapshot is kept until the tag is moved or deleted.\n" +
-			"A tag can stand wherever a REF can.",
+			"A tag can stand wherever a REF can. One that exists is moved, and where it was is said on standard error.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "delete", Aliases: []string{"d"}, Usage: "delete the tag NAME, not the snapshot"},
 		},
@@ -44,8 +44,9 @@ func checkTag(name string) error {
 }
 
 type tagJSON struct {
-	Tag  string `json:"tag"`
-	Root string `json:"root"`
+	Tag      string `json:"tag"`
+	Root     string `json:"root"`
+	Previous string `json:"previous,omitempty"` // where the tag was before it was moved
 }
 
 func tag(c *cli.Context) error {
@@ -85,10 +86,19 @@ func tag(c *cli.Context) error {
 	if t.path != "" {
 		return usagef("%s is a part of a snapshot; only whole ones have tags", quote(c.Args().First()))
 	}
+	tags, err := host.Tags.Tags(c.Context)
+	if err != nil {
+		return err
+	}
 	if err := tagWhole(c.Context, host.Host, name, t.root); err != nil {
 		return err
 	}
-	return outputOf(c).object(tagJSON{name, t.root.String()}, func(io.Writer) {})
+	done := tagJSON{Tag: name, Root: t.root.String()}
+	if was, had := tags[name]; had && was != t.root {
+		done.Previous = was.String()
+		fmt.Fprintf(c.App.ErrWriter, "%s was %s\n", name, was)
+	}
+	return outputOf(c).object(done, func(io.Writer) {})
 }
 
 // tagWhole tags a root. If nothing keeps it so far, a collection may have taken parts of it: then all of it is
@@ -130,7 +140,7 @@ func listTags(c *cli.Context, host *api.Host) error {
 	w := columns(out.w)
 	defer w.Flush()
 	for _, name := range slices.Sorted(maps.Keys(tags)) {
-		j := tagJSON{name, tags[name].String()}
+		j := tagJSON{Tag: name, Root: tags[name].String()}
 		if err := out.object(j, func(io.Writer) { fmt.Fprintf(w, "%s\t%s\n", j.Tag, j.Root) }); err != nil {
 			return err
 		}

@@ -30,14 +30,21 @@ func volumeCommand() *cli.Command {
 	}
 }
 
+// onHost is the action of a verb that works on the host's state.
+func onHost(a access, do func(c *cli.Context, host *openedHost) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		host, err := openHost(c, a)
+		if err != nil {
+			return err
+		}
+		defer host.Close()
+		return do(c, host)
+	}
+}
+
 // doVolume runs an operation and prints what it did.
 func doVolume(c *cli.Context, op volume.Operation, text func(w io.Writer, res volume.Result)) error {
-	host, err := openHost(c, create)
-	if err != nil {
-		return err
-	}
-	defer host.Close()
-	return doVolumeOn(c, host, op, text)
+	return onHost(create, func(c *cli.Context, host *openedHost) error { return doVolumeOn(c, host, op, text) })(c)
 }
 
 func doVolumeOn(c *cli.Context, host *openedHost, op volume.Operation, text func(w io.Writer, res volume.Result)) error {
@@ -45,8 +52,16 @@ func doVolumeOn(c *cli.Context, host *openedHost, op volume.Operation, text func
 	if err != nil {
 		return err
 	}
+	return printResult(c, res, text)
+}
+
+// printResult prints what an operation did, and on standard error what people want to know besides.
+func printResult(c *cli.Context, res volume.Result, text func(w io.Writer, res volume.Result)) error {
 	for _, path := range res.Unsettled {
 		fmt.Fprintf(c.App.ErrWriter, "changed while it was read: %s\n", quote(path))
+	}
+	if res.Note != "" {
+		fmt.Fprintln(c.App.ErrWriter, res.Note)
 	}
 	if err := outputOf(c).object(res, func(w io.Writer) { text(w, res) }); err != nil {
 		return err
@@ -60,6 +75,21 @@ func doVolumeOn(c *cli.Context, host *openedHost, op volume.Operation, text func
 func quiet(io.Writer, volume.Result) {}
 
 func printHead(w io.Writer, res volume.Result) { fmt.Fprintln(w, res.Commit) }
+
+func printName(w io.Writer, res volume.Result) { fmt.Fprintln(w, res.Volume.Name) }
+
+// printCommit prints a commit only if the operation made one.
+func printCommit(w io.Writer, res volume.Result) {
+	if res.Created {
+		printHead(w, res)
+	}
+}
+
+func printRemoved(w io.Writer, res volume.Result) {
+	for _, name := range res.Removed {
+		fmt.Fprintln(w, name)
+	}
+}
 
 var optionFlag = &cli.StringSliceFlag{Name: "option", Aliases: []string{"o"}, Usage: "`KEY=VALUE` of the volume; may be repeated"}
 
@@ -82,7 +112,7 @@ func volumeCreateCommand() *cli.Command {
 			&cli.StringFlag{Name: "from", Usage: "begin at the snapshot `REF`"},
 			optionFlag,
 		},
-		Action: func(c *cli.Context) error {
+		Action: onHost(create, func(c *cli.Context, host *openedHost) error {
 			options, err := volumeOptions(c)
 			if err != nil {
 				return err
@@ -90,19 +120,14 @@ func volumeCreateCommand() *cli.Command {
 			if c.IsSet("from") && c.String("from") == "" {
 				return usagef("--from was given an empty argument, perhaps an unset variable")
 			}
-			host, err := openHost(c, create)
-			if err != nil {
-				return err
-			}
-			defer host.Close()
 			op := &volume.Create{Name: c.Args().First(), Options: options}
 			if from := c.String("from"); from != "" {
 				if op.From, err = wholeRef(c, host, from); err != nil {
 					return err
 				}
 			}
-			return doVolumeOn(c, host, op, func(w io.Writer, res volume.Result) { fmt.Fprintln(w, res.Volume.Name) })
-		},
+			return doVolumeOn(c, host, op, printName)
+		}),
 	}, 1, 1)
 }
 
@@ -123,12 +148,7 @@ func volumeLsCommand() *cli.Command {
 		Name:  "ls",
 		Usage: "list the volumes",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "trash", Usage: "also list removed volumes that can be taken back"}},
-		Action: func(c *cli.Context) error {
-			host, err := openHost(c, readOnly)
-			if err != nil {
-				return err
-			}
-			defer host.Close()
+		Action: onHost(readOnly, func(c *cli.Context, host *openedHost) error {
 			infos, err := host.Volumes.List(c.Context, c.Bool("trash"))
 			if err != nil {
 				return err
@@ -142,7 +162,7 @@ func volumeLsCommand() *cli.Command {
 				}
 			}
 			return nil
-		},
+		}),
 	}, 0, 0)
 }
 
@@ -159,18 +179,13 @@ func volumeInspectCommand() *cli.Command {
 		Name:      "inspect",
 		Usage:     "show all about a volume",
 		ArgsUsage: "NAME",
-		Action: func(c *cli.Context) error {
-			host, err := openHost(c, readWrite)
-			if err != nil {
-				return err
-			}
-			defer host.Close()
+		Action: onHost(readWrite, func(c *cli.Context, host *openedHost) error {
 			i, err := host.Volumes.Inspect(c.Context, c.Args().First())
 			if err != nil {
 				return err
 			}
 			return outputOf(c).object(i, func(out io.Writer) { inspectText(out, i) })
-		},
+		}),
 	}, 1, 1)
 }
 
@@ -225,23 +240,18 @@ func volumeRmCommand() *cli.Command {
 		Name:      "rm",
 		Usage:     "remove a volume",
 		ArgsUsage: "NAME",
-		Description: "What is not committed is committed first. `volary volume undelete` brings the volume back, for as long as its\n" +
+		Description: "Prints its name. What is not committed is committed first. `volary volume undelete` brings the volume back, for as long as its\n" +
 			"option trash says; after that its snapshots are no longer kept.",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also if it is mounted"}},
-		Action: func(c *cli.Context) error {
-			host, err := openHost(c, create)
-			if err != nil {
-				return err
-			}
-			defer host.Close()
+		Action: onHost(readWrite, func(c *cli.Context, host *openedHost) error {
 			name := c.Args().First()
 			if c.Bool("force") {
 				if err := unbindAll(c, host, name); err != nil {
 					return err
 				}
 			}
-			return doVolumeOn(c, host, &volume.Remove{Name: name, Force: c.Bool("force")}, quiet)
-		},
+			return doVolumeOn(c, host, &volume.Remove{Name: name, Force: c.Bool("force")}, printRemoved)
+		}),
 	}, 1, 1)
 }
 
@@ -249,7 +259,7 @@ func volumeUndeleteCommand() *cli.Command {
 	return command(cli.Command{
 		Name: "undelete", Usage: "bring a removed volume back", ArgsUsage: "NAME [AS]",
 		Action: func(c *cli.Context) error {
-			return doVolume(c, &volume.Undelete{Name: c.Args().First(), As: c.Args().Get(1)}, quiet)
+			return doVolume(c, &volume.Undelete{Name: c.Args().First(), As: c.Args().Get(1)}, printName)
 		},
 	}, 1, 2)
 }
@@ -261,11 +271,7 @@ func volumePruneCommand() *cli.Command {
 		Description: "Prints the names of the volumes. Each can be brought back, as with rm.",
 		Flags:       []cli.Flag{&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "only print the names"}},
 		Action: func(c *cli.Context) error {
-			return doVolume(c, &volume.Prune{DryRun: c.Bool("dry-run")}, func(w io.Writer, res volume.Result) {
-				for _, name := range res.Removed {
-					fmt.Fprintln(w, name)
-				}
-			})
+			return doVolume(c, &volume.Prune{DryRun: c.Bool("dry-run")}, printRemoved)
 		},
 	}, 0, 0)
 }

@@ -17,7 +17,8 @@ func volumeCommitCommand() *cli.Command {
 		Name:      "commit",
 		Usage:     "make a snapshot of a volume as it is now, and print its CID",
 		ArgsUsage: "NAME",
-		Description: "The cost is that of what changed. If nothing did, no snapshot is made and the last one is printed.\n\n" +
+		Description: "The cost is that of what changed. If nothing did, no snapshot is made, which is said on standard error, and the\n" +
+			"last one is printed.\n\n" +
 			"While programs write, files may be from different moments. --pause freezes the cgroups (version 2) of all processes\n" +
 			"that have the volume mounted or its files open, for as long as it takes to read what they have just changed, and\n" +
 			"stops nobody if one of them cannot be frozen, such as a process in the root cgroup. It is for containers and\n" +
@@ -72,12 +73,7 @@ func volumeDiffCommand() *cli.Command {
 		Description: "STATE is what stands after the @ in a reference: a sequence number, ~COUNT, a tag or a time. The lines and the\n" +
 			"exit code are those of `volary diff`.",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "ignore-mtime", Usage: "leave out what differs in its mtime alone"}},
-		Action: func(c *cli.Context) error {
-			host, err := openHost(c, readWrite)
-			if err != nil {
-				return err
-			}
-			defer host.Close()
+		Action: onHost(readWrite, func(c *cli.Context, host *openedHost) error {
 			ref := c.Args().First()
 			if state := c.Args().Get(1); state != "" {
 				ref += "@" + state
@@ -95,17 +91,18 @@ func volumeDiffCommand() *cli.Command {
 				return err
 			}
 			return printDiff(c, before.Snapshot, after)
-		},
+		}),
 	}, 1, 2)
 }
 
 func volumeTagCommand() *cli.Command {
 	return command(cli.Command{
-		Name:        "tag",
-		Usage:       "give a state of a volume a name",
-		ArgsUsage:   "NAME TAG [STATE]",
-		Description: "The state is then NAME@TAG wherever a REF can stand. Without STATE it is the last snapshot.",
-		Flags:       []cli.Flag{&cli.BoolFlag{Name: "delete", Aliases: []string{"d"}, Usage: "delete the tag, not the state"}},
+		Name:      "tag",
+		Usage:     "give a state of a volume a name",
+		ArgsUsage: "NAME TAG [STATE]",
+		Description: "The state is then NAME@TAG wherever a REF can stand. Without STATE it is the last snapshot.\n" +
+			"A tag that exists is moved, and where it was is said on standard error.",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "delete", Aliases: []string{"d"}, Usage: "delete the tag, not the state"}},
 		Action: func(c *cli.Context) error {
 			a := c.Args()
 			return doVolume(c, &volume.Tag{Name: a.First(), Tag: a.Get(1), State: a.Get(2), Delete: c.Bool("delete")}, quiet)
@@ -121,12 +118,7 @@ func volumeRollbackCommand() *cli.Command {
 		Description: "The state until now stays in the history, and what is not committed is committed first. The volume must not be\n" +
 			"mounted. Prints the new snapshot's CID.",
 		Flags: []cli.Flag{&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "`TEXT` to find it by"}},
-		Action: func(c *cli.Context) error {
-			host, err := openHost(c, readWrite)
-			if err != nil {
-				return err
-			}
-			defer host.Close()
+		Action: onHost(readWrite, func(c *cli.Context, host *openedHost) error {
 			name, to := c.Args().First(), c.Args().Get(1)
 			if _, err := host.Volumes.Resolve(c.Context, name+"@"+to); err != nil {
 				whole, other := wholeRef(c, host, to)
@@ -136,7 +128,7 @@ func volumeRollbackCommand() *cli.Command {
 				to = whole
 			}
 			return doVolumeOn(c, host, &volume.Rollback{Name: name, To: to, Message: c.String("message")}, printHead)
-		},
+		}),
 	}, 2, 2)
 }
 
@@ -152,8 +144,7 @@ func volumeCloneCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			op := &volume.Clone{Name: c.Args().First(), To: c.Args().Get(1), Options: options}
-			return doVolume(c, op, func(w io.Writer, res volume.Result) { io.WriteString(w, res.Volume.Name+"\n") })
+			return doVolume(c, &volume.Clone{Name: c.Args().First(), To: c.Args().Get(1), Options: options}, printName)
 		},
 	}, 2, 2)
 }

@@ -107,11 +107,12 @@ func listed(c *cli.Context, host *openedHost, name string) (*volume.Info, error)
 
 func volumeUmountCommand() *cli.Command {
 	return command(cli.Command{
-		Name:        "umount",
-		Usage:       "end a mount, and commit what changed",
-		ArgsUsage:   "NAME [DIR]",
-		Description: "Without DIR, all mounts made by `volary volume mount`; those of containers stay.",
-		Action:      volumeUmount,
+		Name:      "umount",
+		Usage:     "end a mount, commit what changed, and print the snapshot's CID",
+		ArgsUsage: "NAME [DIR]",
+		Description: "Without DIR, all mounts made by `volary volume mount`; those of containers stay. If no snapshot is made, nothing\n" +
+			"is printed, and standard error says why.",
+		Action: volumeUmount,
 	}, 1, 2)
 }
 
@@ -130,6 +131,7 @@ func volumeUmount(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	var res volume.Result
 	for _, user := range users {
 		// What else may be mounted there meanwhile is not the volume's to take away.
 		if dir, ok := strings.CutPrefix(user, volume.DirUser); ok && bound(i.Mountpoint, dir) {
@@ -137,11 +139,11 @@ func volumeUmount(c *cli.Context) error {
 				return err
 			}
 		}
-		if _, err := host.Volumes.Do(c.Context, &volume.Unmount{Name: name, User: user}); err != nil {
+		if res, err = host.Volumes.Do(c.Context, &volume.Unmount{Name: name, User: user}); err != nil {
 			return err
 		}
 	}
-	return nil
+	return printResult(c, res, printCommit)
 }
 
 // unbind takes a mount away from a directory, if it is there.

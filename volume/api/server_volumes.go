@@ -10,24 +10,23 @@ import (
 )
 
 func (s *Server) volumeRoutes() {
-	s.handle("GET "+prefix+"/volumes", s.listVolumes)
-	s.handle("GET "+prefix+"/volumes/{name}", s.inspectVolume)
-	s.handle("GET "+prefix+"/resolve", s.resolve)
-	s.handle("POST "+prefix+"/volumes/do/{operation}", s.doVolumes)
+	s.handleVolumes("GET "+prefix+"/volumes", (*call).listVolumes)
+	s.handleVolumes("GET "+prefix+"/volumes/{name}", (*call).inspectVolume)
+	s.handleVolumes("GET "+prefix+"/resolve", (*call).resolve)
+	s.handleVolumes("POST "+prefix+"/volumes/do/{operation}", (*call).doVolumes)
 }
 
-func (c *call) volumes() (Volumes, error) {
-	if c.server.host.Volumes == nil {
-		return nil, fmt.Errorf("this daemon has no volumes: %w", ErrRequest)
-	}
-	return c.server.host.Volumes, nil
+// handleVolumes adds a route of a host that has volumes.
+func (s *Server) handleVolumes(pattern string, h func(*call, Volumes) error) {
+	s.handle(pattern, func(c *call) error {
+		if s.host.Volumes == nil {
+			return fmt.Errorf("this daemon has no volumes: %w", ErrRequest)
+		}
+		return h(c, s.host.Volumes)
+	})
 }
 
-func (s *Server) listVolumes(c *call) error {
-	vs, err := c.volumes()
-	if err != nil {
-		return err
-	}
+func (c *call) listVolumes(vs Volumes) error {
 	trash, err := c.flag("trash")
 	if err != nil {
 		return err
@@ -46,11 +45,7 @@ func (s *Server) listVolumes(c *call) error {
 	})
 }
 
-func (s *Server) inspectVolume(c *call) error {
-	vs, err := c.volumes()
-	if err != nil {
-		return err
-	}
+func (c *call) inspectVolume(vs Volumes) error {
 	i, err := vs.Inspect(c.r.Context(), c.r.PathValue("name"))
 	if err != nil {
 		return err
@@ -58,11 +53,7 @@ func (s *Server) inspectVolume(c *call) error {
 	return c.json(http.StatusOK, i)
 }
 
-func (s *Server) resolve(c *call) error {
-	vs, err := c.volumes()
-	if err != nil {
-		return err
-	}
+func (c *call) resolve(vs Volumes) error {
 	id, err := vs.Resolve(c.r.Context(), c.r.URL.Query().Get("ref"))
 	if err != nil {
 		return err
@@ -74,11 +65,7 @@ type resolvedJSON struct {
 	CID volume.CID `json:"cid"`
 }
 
-func (s *Server) doVolumes(c *call) error {
-	vs, err := c.volumes()
-	if err != nil {
-		return err
-	}
+func (c *call) doVolumes(vs Volumes) error {
 	op, err := volume.NewOperation(c.r.PathValue("operation"))
 	if err != nil {
 		return err

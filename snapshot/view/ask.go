@@ -162,6 +162,9 @@ func (v *View) readDir(in *fuse.ReadIn, add func(context.Context, fuse.DirEntry,
 		return v.failed(ctx, in.NodeId, err)
 	}
 	off := in.Offset
+	if off == 0 {
+		v.listAhead(l)
+	}
 	for ; off < 2; off++ {
 		d := fuse.DirEntry{Name: []string{".", ".."}[off], Mode: syscall.S_IFDIR, Ino: []uint64{l.id, l.parent}[off], Off: off + 1}
 		if !add(ctx, d, place{}) {

@@ -143,6 +143,39 @@ func TestASlotIsOneDirectorys(t *testing.T) {
 	}
 }
 
+func TestWhoeverListsOneDirectoryAfterAnotherFindsTheNextOneRead(t *testing.T) {
+	ctx := context.Background()
+	b := tt.NewMemory()
+	sub := func() tt.Node { return tt.Dir(map[string]tt.Node{"f": tt.File("x")}) }
+	c := tt.Commit(t, b, tt.Dir(map[string]tt.Node{"a": sub(), "b": tt.File("between"), "c": sub(), "d": sub(), "e": sub()}))
+	v := viewOf(t, b, c, table(t))
+	id := func(path string) uint64 {
+		p, err := v.lookup(ctx, path)
+		must(t, err)
+		return p.l.at(p.i).id
+	}
+	list := func(path string) {
+		out := fuse.NewDirEntryList(make([]byte, 4096), 0)
+		if s := v.ReadDirPlus(nil, &fuse.ReadIn{InHeader: fuse.InHeader{NodeId: id(path)}}, out); !s.Ok() {
+			t.Fatalf("list %s: %v", path, s)
+		}
+		v.ahead.wait()
+	}
+	read := func(path string) bool {
+		_, held := v.memory.listings.peek(listingKey{v.number, id(path)})
+		return held
+	}
+	if list("a"); read("c") {
+		t.Error("one that nobody asked for was read")
+	}
+	if list("c"); !read("d") || read("e") {
+		t.Errorf("after two: the third %v, the fourth %v", read("d"), read("e"))
+	}
+	if list("e"); !read("e") {
+		t.Error("the last one is not read")
+	}
+}
+
 func TestViewsWithOneMemoryKeepApartWhatIsTheirs(t *testing.T) {
 	ctx := context.Background()
 	b, m := tt.NewMemory(), NewMemory()

@@ -32,14 +32,15 @@ type schedule struct {
 }
 
 // Run commits the volumes whose options ask for it while they are mounted, on an interval or after nobody changed
-// anything for a while, until ctx is done; a few at a time. What goes wrong is
-// logged, and tried again after the next interval.
+// anything for a while, a few at a time; empties the trash; and deletes what is left of overlays that have ended.
+// It returns when ctx is done. What goes wrong is logged, and tried again after the next interval.
 func (m *Manager) Run(ctx context.Context) {
 	due := &schedule{
 		free: make(chan struct{}, autoCommits),
 		next: map[string]time.Time{}, quiet: map[string]time.Time{}, running: map[string]bool{},
 	}
 	defer due.work.Wait()
+	due.work.Go(func() { m.sweepRetired(ctx) })
 	tick := time.NewTicker(commitsDue)
 	defer tick.Stop()
 	trash := time.NewTicker(trashDue)

@@ -1,7 +1,9 @@
 package volume_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -247,6 +249,9 @@ func life(t *testing.T, step func(string) error) {
 			}
 		}
 		h.must(err)
+		if err := h.Sweep(t.Context()); err != nil {
+			h.restart()
+		}
 		return res
 	}
 	again(&volume.Create{Name: "data"})
@@ -257,6 +262,7 @@ func life(t *testing.T, step func(string) error) {
 	again(&volume.Unmount{Name: "data"})
 	h.step = nil
 	h.restart()
+	h.must(h.Sweep(t.Context()))
 	if h.wantFiles("data", files{"a": "1", "b": "2"}); t.Failed() {
 		t.Fatalf("after %q", dir)
 	}
@@ -429,5 +435,40 @@ func TestDiscardThrowsAwayOnlyWhatIsNotCommitted(t *testing.T) {
 	dir = h.do(&volume.Mount{Name: "data"}).Path
 	if b, err := os.ReadFile(filepath.Join(dir, "a")); err != nil || string(b) != "1" {
 		t.Errorf("after discarding, a is %q, %v", b, err)
+	}
+}
+
+func TestUnmountingDoesNotWaitForTheDeletionOfWhatChanged(t *testing.T) {
+	h := newHost(t, mounttest.NewCopies())
+	h.do(&volume.Create{Name: "data"})
+	dir := h.do(&volume.Mount{Name: "data"}).Path
+	for i := range 3000 {
+		h.must(os.MkdirAll(filepath.Join(dir, strings.Repeat("d/", i%40)), 0o700))
+		h.write(filepath.Join(dir, strings.Repeat("d/", i%40), fmt.Sprint(i)), "x")
+	}
+	h.do(&volume.Unmount{Name: "data"})
+	if _, err := os.Stat(filepath.Join(dir, "2960")); err != nil {
+		t.Fatalf("unmounting deleted: %v", err)
+	}
+	given, cancel := context.WithCancel(t.Context())
+	h.step = func(string) error { cancel(); return nil }
+	if err := h.Sweep(given); !errors.Is(err, context.Canceled) {
+		t.Fatalf("a sweep that is to end: %v", err)
+	}
+	begun := make(chan struct{})
+	h.step = func(string) error { close(begun); return nil }
+	h.restart()
+	run, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); h.Run(run) }()
+	<-begun
+	h.must(h.Sweep(t.Context())) // after the one that has begun
+	stop()
+	<-ended
+	if left, err := os.ReadDir(filepath.Join(h.dir, "volumes", "overlays")); err != nil || len(left) > 0 {
+		t.Errorf("left are %v, %v", left, err)
+	}
+	if n := len(h.files("data")); n != 3000 {
+		t.Errorf("%d files are committed", n)
 	}
 }

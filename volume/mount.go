@@ -1,9 +1,7 @@
 package volume
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -14,7 +12,6 @@ import (
 	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/durable"
 	"github.com/volary/volary/snapshot/tree"
-	"github.com/volary/volary/volume/mounts"
 )
 
 // DirUser begins the user of a mount at a directory of the host, which only root may ask for: the rest is its path.
@@ -243,48 +240,6 @@ func firstCommitted(settled Result) string {
 	return ""
 }
 
-// retire ends an overlay whose changes are in the head.
-func (m *Manager) retire(r *record) error {
-	if err := m.step(StepRetire); err != nil {
-		return err
-	}
-	next := *r
-	next.Overlay = nil
-	if err := m.db.retire(&next, r.Overlay.ID); err != nil {
-		return err
-	}
-	*r = next
-	if err := m.sweep(); err != nil {
-		// The changes are committed; what is left of them is tried again at the next start.
-		m.log.Warn("committed changes are still on the disk", logVolume, r.Name, logError, err)
-	}
-	return nil
-}
-
-// sweep deletes the directories of retired overlays.
-func (m *Manager) sweep() error {
-	m.sweeping.Lock()
-	defer m.sweeping.Unlock()
-	ids, err := m.db.retired()
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, id := range ids {
-		if err := m.step(StepDelete); err != nil {
-			return err
-		}
-		err := removeOverlay(m.overlayDir(id))
-		if err == nil {
-			err = m.db.deleted(id)
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("delete the changes that were committed: %w", err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // renewOverlay puts a fresh overlay on the head in the place of one whose changes are gone.
 func (m *Manager) renewOverlay(r *record) error {
 	o, err := ParseOptions(r.Options)
@@ -296,24 +251,6 @@ func (m *Manager) renewOverlay(r *record) error {
 		return err
 	}
 	return m.db.retire(r, old)
-}
-
-// removeOverlay deletes a directory of changes, but never what is mounted in it.
-func removeOverlay(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	for _, e := range entries {
-		path := filepath.Join(dir, e.Name())
-		if mounted, err := mounts.IsPoint(path); err != nil || mounted {
-			return cmp.Or(err, fmt.Errorf("something is still mounted at %s", path))
-		}
-	}
-	if err := os.RemoveAll(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return durable.SyncDir(filepath.Dir(dir))
 }
 
 func mounted(r *record) error {

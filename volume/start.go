@@ -22,7 +22,7 @@ const (
 // overlays. A volume that cannot be mounted is told in the error, and hinders no other. An operation on a volume that
 // is not back yet waits for it, or brings it back itself.
 func (m *Manager) Start(ctx context.Context) error {
-	errs := []error{m.sweep(), m.dropUnrecorded()}
+	errs := []error{m.dropUnrecorded()}
 	m.emptyTrash(ctx)
 	rs, err := m.db.list(bucketVolumes)
 	if err != nil {

@@ -120,8 +120,9 @@ type Manager struct {
 	db  *state
 	log *slog.Logger
 
-	sweeping sync.Mutex // one sweep at a time
-	making   sync.Mutex // between the directory of an overlay and the record of it
+	sweeping sync.Mutex    // one sweep at a time
+	retired  chan struct{} // has an element if there is something to sweep
+	making   sync.Mutex    // between the directory of an overlay and the record of it
 
 	mu        sync.Mutex
 	locks     map[string]*nameLock
@@ -149,7 +150,7 @@ func Open(dir string, o Options) (*Manager, error) {
 	if o.Boot == "" {
 		o.Boot = bootID()
 	}
-	m := &Manager{o: o, dir: dir, db: db, log: o.Logger, locks: map[string]*nameLock{}, unstarted: map[string]bool{}}
+	m := &Manager{o: o, dir: dir, db: db, log: o.Logger, locks: map[string]*nameLock{}, unstarted: map[string]bool{}, retired: make(chan struct{}, 1)}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}

@@ -304,6 +304,7 @@ func (m *machine) goOn(t *testing.T) {
 	if _, err = m.Do(ctx, &volume.Unmount{Name: "other"}); err != nil {
 		t.Error(err)
 	}
+	must(t, m.Sweep(ctx))
 	left, err := os.ReadDir(filepath.Join(m.dir, "volumes", "overlays"))
 	must(t, err)
 	if len(left) > 0 {

@@ -127,8 +127,12 @@ func (l *life) do(ctx context.Context, what string, op volume.Operation) (res vo
 	if l.err != nil {
 		return res
 	}
-	if res, l.err = l.Do(ctx, op); what != "" && l.err == nil {
+	res, l.err = l.Do(ctx, op)
+	if what != "" && l.err == nil {
 		l.say(what, res.Commit.String())
+	}
+	if l.err == nil {
+		l.err = l.Sweep(ctx)
 	}
 	return res
 }

@@ -135,6 +135,7 @@ func (m *Manager) autoCommit(ctx context.Context, r *record, o VolumeOptions, du
 	case len(res.Unsettled) > 0:
 		m.log.Warn("files changed while an automatic commit read them", logVolume, r.Name, "paths", len(res.Unsettled), "first", res.Unsettled[0])
 	}
+	m.watchSize(ctx, r, o, false)
 }
 
 // quiet reports whether there are changes since the last time, and none for a while.

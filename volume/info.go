@@ -19,6 +19,10 @@ type Info struct {
 	Mountpoint string            `json:"mountpoint,omitempty"`
 	Users      []string          `json:"users,omitempty"`
 	Removed    *time.Time        `json:"removed,omitempty"`
+
+	Size         uint64  `json:"size,omitempty"`          // bytes that changes may take
+	SizeEnforced *bool   `json:"size_enforced,omitempty"` // they cannot take more; only when asked for, and while there are some
+	Used         *uint64 `json:"used,omitempty"`          // bytes that they take; the same
 }
 
 // info describes a volume; looking for changes takes as long as a commit.
@@ -33,12 +37,20 @@ func (m *Manager) info(ctx context.Context, r *record, withDirty bool) (*Info, e
 			i.Mountpoint = m.o.Mounter.Path(m.overlayDir(r.Overlay.ID))
 		}
 	}
+	if o, err := ParseOptions(r.Options); err == nil {
+		i.Size = o.Size
+	}
 	if !r.Removed.IsZero() {
 		i.Removed = &r.Removed
 	}
 	unknown := m.o.Mounter == nil && r.Overlay != nil && !r.Overlay.ReadOnly
 	if !withDirty || unknown {
 		return i, nil
+	}
+	if space, err := m.space(ctx, r); err != nil {
+		return i, err
+	} else if space != nil {
+		i.SizeEnforced, i.Used = &space.Enforced, &space.Used
 	}
 	dirty, err := m.dirty(ctx, r)
 	i.Dirty = &dirty

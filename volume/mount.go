@@ -73,6 +73,7 @@ func (m *Manager) mount(ctx context.Context, r *record, user string, readOnly bo
 	if _, has := r.Users[user]; has {
 		return nil
 	}
+	m.watchSize(ctx, r, opts, true)
 	if err := m.step(StepUsers); err != nil {
 		return err
 	}
@@ -123,8 +124,13 @@ func (m *Manager) mountOverlay(ctx context.Context, r *record) error {
 	if err := m.step(StepMount); err != nil {
 		return err
 	}
+	opts, err := ParseOptions(r.Options)
+	if err != nil {
+		return err
+	}
 	return m.o.Mounter.Mount(ctx, base, m.overlayDir(r.Overlay.ID), MountOptions{
 		ReadOnly: r.Overlay.ReadOnly, Foreign: !own, Full: r.Overlay.Full, Tmpfs: r.Overlay.Tmpfs,
+		Size: opts.Size, IOTimeout: opts.IOTimeout,
 	})
 }
 

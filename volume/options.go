@@ -3,10 +3,13 @@ package volume
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dustin/go-humanize"
 
 	"github.com/volary/volary/snapshot/importer"
 )
@@ -31,22 +34,27 @@ const DefaultHookTimeout = time.Minute
 // DefaultTrash is how long a removed volume can be taken back.
 const DefaultTrash = 7 * 24 * time.Hour
 
+// MinSize is the smallest size of a volume, in bytes.
+const MinSize = 1 << 20
+
 // VolumeOptions are what a volume is made with, as KEY=VALUE.
 type VolumeOptions struct {
-	Commit   string        // CommitOnUnmount or CommitManually, beside Interval
-	Interval time.Duration // between commits while mounted; 0: none
-	Quiet    time.Duration // commit when nothing was changed for so long; 0: not for that
-	Chunker  string        // empty: that of the base
-	Keep     Keep          // which commits stay; the zero value: all
-	Exclude  []string      // patterns of gitignore(5) of what is not committed
-	ReadOnly bool
-	Lower    string // LowerLazy or LowerFull
-	Overlay  string // OverlayDisk or OverlayTmpfs
-	Hooks    Hooks  // around every commit
-	NoPause  bool   // commits on an interval do not stop those who write
-	Trash    time.Duration
-	UID, GID uint32 // of a fresh volume's root
-	Mode     uint16
+	Commit    string        // CommitOnUnmount or CommitManually, beside Interval
+	Interval  time.Duration // between commits while mounted; 0: none
+	Quiet     time.Duration // commit when nothing was changed for so long; 0: not for that
+	Chunker   string        // empty: that of the base
+	Keep      Keep          // which commits stay; the zero value: all
+	Exclude   []string      // patterns of gitignore(5) of what is not committed
+	ReadOnly  bool
+	Lower     string // LowerLazy or LowerFull
+	Overlay   string // OverlayDisk or OverlayTmpfs
+	Hooks     Hooks  // around every commit
+	NoPause   bool   // commits on an interval do not stop those who write
+	Trash     time.Duration
+	Size      uint64        // bytes that changes may take until they are committed and the volume unmounted; 0: any number
+	IOTimeout time.Duration // how long a block of the base is waited for; 0: as long as the Mounter does
+	UID, GID  uint32        // of a fresh volume's root
+	Mode      uint16
 }
 
 // optionKeys say what each key's value is.
@@ -58,6 +66,7 @@ func optionKeys() map[string]string {
 		"exec-before":  "shell command that is run before they are read, such as one that checkpoints a database; VOLARY_MOUNTPOINT says where",
 		"exec-timeout": "how long each of these may take; 1m if not given",
 		"lower":        "lazy (the default): read the base when it is needed; full: copy it when the volume is mounted",
+		"io-timeout":   "how long a read waits for data that nobody has, before it fails; that of the daemon if not given",
 		"overlay":      "disk (the default), or tmpfs: changes in memory, gone with the mount unless they are committed by hand",
 		"exclude":      "patterns, separated by commas, of what is never committed and so gone once the volume is unmounted",
 		"gid":          "group of an empty volume's root",
@@ -65,6 +74,7 @@ func optionKeys() map[string]string {
 		"mode":         "permissions of an empty volume's root, in octal",
 		"pause":        "true (the default) or false: commits on an interval stop those who write, while they read what changed",
 		"readonly":     "true or false: nothing can be changed",
+		"size":         "how much changes may take until the volume is unmounted, such as 10GiB or 500MB",
 		"trash":        "how long the volume can be taken back once removed, such as 168h",
 		"uid":          "owner of an empty volume's root",
 	}
@@ -93,8 +103,8 @@ func ParseOptions(given map[string]string) (VolumeOptions, error) {
 	if o.Overlay == OverlayTmpfs {
 		o.Commit = CommitManually
 	}
-	if o.ReadOnly && (given["commit"] != "" || given["exclude"] != "" || given["chunker"] != "") {
-		return o, fmt.Errorf("options of commits for a volume that is readonly: %w", ErrInvalid)
+	if o.ReadOnly && (given["commit"] != "" || given["exclude"] != "" || given["chunker"] != "" || o.Size > 0) {
+		return o, fmt.Errorf("options of changes for a volume that is readonly: %w", ErrInvalid)
 	}
 	return o, nil
 }
@@ -141,6 +151,14 @@ func (o *VolumeOptions) set(key, value string) error {
 		o.NoPause = !pause
 	case "readonly":
 		o.ReadOnly, err = strconv.ParseBool(value)
+	case "size":
+		if o.Size, err = humanize.ParseBytes(value); err == nil && (o.Size < MinSize || o.Size > math.MaxInt64) {
+			err = ErrInvalid
+		}
+	case "io-timeout":
+		if o.IOTimeout, err = time.ParseDuration(value); err == nil && o.IOTimeout <= 0 {
+			err = ErrInvalid
+		}
 	case "trash":
 		if o.Trash, err = time.ParseDuration(value); err == nil && o.Trash < 0 {
 			err = ErrInvalid

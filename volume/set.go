@@ -2,10 +2,12 @@ package volume
 
 import (
 	"context"
+	"fmt"
 	"maps"
 )
 
-// Set changes options of a volume; an empty value takes an option away. Those of commits count from the next one, those of the mount from the next overlay.
+// Set changes options of a volume; an empty value takes an option away. Those of commits count from the next one, size at once,
+// those of the mount from the next overlay.
 type Set struct {
 	Name    string            `json:"name"`
 	Options map[string]string `json:"options"`
@@ -26,9 +28,15 @@ func (op *Set) run(ctx context.Context, m *Manager) (Result, error) {
 	if _, err := ParseOptions(options); err != nil {
 		return Result{}, err
 	}
+	before := r.Options["size"]
 	r.Options = options
 	if err := m.db.put(r); err != nil {
 		return Result{}, err
+	}
+	if options["size"] != before && len(r.Users) > 0 && m.o.Mounter != nil {
+		if err := m.mountOverlay(ctx, r); err != nil {
+			return Result{}, fmt.Errorf("change the size of %s: %w", op.Name, err)
+		}
 	}
 	return m.result(ctx, r)
 }

@@ -15,6 +15,8 @@ const (
 	logVolume = "volume"
 	logError  = "error"
 	logDir    = "dir"
+	logSize   = "size"
+	logUsed   = "used"
 )
 
 // Start brings back what was mounted when the process before this one ended: mounts that outlived it are taken

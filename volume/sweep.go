@@ -60,7 +60,10 @@ func (m *Manager) Sweep(ctx context.Context) error {
 		if err := m.step(StepDelete); err != nil {
 			return err
 		}
-		err := removeOverlay(ctx, m.overlayDir(id))
+		err := m.release(m.overlayDir(id))
+		if err == nil {
+			err = removeOverlay(ctx, m.overlayDir(id))
+		}
 		if err == nil {
 			err = m.db.deleted(id)
 		}

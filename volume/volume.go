@@ -87,6 +87,24 @@ type MountOptions struct {
 	Foreign  bool // the base is somebody else's: no set-user-ID, no devices
 	Full     bool // the base is copied to the local disk
 	Tmpfs    bool // the changes are in memory, and gone with the mount
+
+	// These may be others each time a dir is mounted.
+	Size      uint64        // bytes that the changes may take, where that can be enforced; 0: any number
+	IOTimeout time.Duration // how long a block of the base is waited for; 0: what the Mounter was made with
+}
+
+// Limiter is what a Mounter is beyond that if it knows how much space changes take.
+type Limiter interface {
+	// Space says what the changes in dir take, and whether they are kept from taking more than Size.
+	Space(ctx context.Context, dir string) (Space, error)
+	// Release is called before dir, which is not mounted, is deleted.
+	Release(dir string) error
+}
+
+// Space is what changes take.
+type Space struct {
+	Used     uint64 // bytes on the disk, or in memory
+	Enforced bool   // nobody can make it more than MountOptions.Size
 }
 
 // Origins remembers which commits were made on this host.

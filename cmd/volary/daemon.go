@@ -21,6 +21,9 @@ func daemonCommand() *cli.Command {
 		Description: "Runs until it is told to stop. The socket is volary.sock in the state directory; root, the daemon's own\n" +
 			"user and the members of the group socket_group (config.toml) may use it. Other verbs find it by themselves.\n" +
 			"Metrics for Prometheus are at /metrics on the same socket.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "io-timeout", Usage: "how long a read in a mount waits for data that nobody has, before it fails: `TIME`, instead of io_timeout in config.toml"},
+		},
 		Action: runDaemon,
 	}, 0, 0)
 }
@@ -29,6 +32,12 @@ func runDaemon(c *cli.Context) error {
 	h, err := openHome(c, true)
 	if err != nil {
 		return err
+	}
+	if c.IsSet("io-timeout") {
+		h.config.IOTimeout = c.String("io-timeout")
+	}
+	if err := h.config.check(); err != nil {
+		return usageError{err.Error()}
 	}
 	gid, err := socketGroup(h.config.SocketGroup)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -18,6 +19,7 @@ import (
 	"github.com/volary/volary/snapshot/durable"
 	"github.com/volary/volary/snapshot/importer"
 	"github.com/volary/volary/snapshot/store"
+	"github.com/volary/volary/snapshot/view"
 )
 
 // home is the directory that holds a host's state:
@@ -44,9 +46,23 @@ type stateFile struct {
 type config struct {
 	Chunker     string `toml:"chunker" json:"chunker"`           // of snapshots, such as size-1048576
 	SocketGroup string `toml:"socket_group" json:"socket_group"` // group that may use the daemon's socket; empty: the daemon's own
+	IOTimeout   string `toml:"io_timeout" json:"io_timeout"`     // how long a read in a mount waits for data that nobody has
 }
 
-func defaultConfig() config { return config{Chunker: importer.DefaultChunker} }
+func defaultConfig() config {
+	return config{Chunker: importer.DefaultChunker, IOTimeout: view.DefaultIOTimeout.String()}
+}
+
+// check says whether the values can be what is meant.
+func (c config) check() error {
+	if err := importer.CheckChunker(c.Chunker); err != nil {
+		return err
+	}
+	if d, err := time.ParseDuration(c.IOTimeout); err != nil || d <= 0 {
+		return fmt.Errorf("io_timeout %q is no time such as 30s", c.IOTimeout)
+	}
+	return nil
+}
 
 // homeDir says where the state is, without looking.
 func homeDir(c *cli.Context) (string, error) {
@@ -152,9 +168,9 @@ func (h *home) readConfig() error {
 		return usagef("%s: %v", h.path("config.toml"), err)
 	}
 	if unknown := md.Undecoded(); len(unknown) > 0 {
-		return usagef("%s: unknown key %q\nknown are chunker and socket_group", h.path("config.toml"), unknown[0].String())
+		return usagef("%s: unknown key %q\nknown are chunker, socket_group and io_timeout", h.path("config.toml"), unknown[0].String())
 	}
-	if err := importer.CheckChunker(h.config.Chunker); err != nil {
+	if err := h.config.check(); err != nil {
 		return usagef("%s: %v", h.path("config.toml"), err)
 	}
 	return nil

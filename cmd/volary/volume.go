@@ -202,11 +202,26 @@ func inspectText(out io.Writer, i *volume.Info) {
 	case *i.Dirty:
 		fmt.Fprintf(w, "changes\tnot committed, on %s\n", i.Base)
 	}
+	if i.Used != nil {
+		fmt.Fprintf(w, "size\t%s\n", sizeText(i))
+	}
 	for _, key := range slices.Sorted(maps.Keys(i.Options)) {
 		fmt.Fprintf(w, "option\t%s=%s\n", key, i.Options[key])
 	}
 	for _, tag := range slices.Sorted(maps.Keys(i.Tags)) {
 		fmt.Fprintf(w, "tag\t%s %s\n", tag, i.Tags[tag])
+	}
+}
+
+// sizeText is for volumes of which is known what their changes take.
+func sizeText(i *volume.Info) string {
+	switch text := "changes take " + bytesText(*i.Used); {
+	case i.Size == 0:
+		return text
+	case *i.SizeEnforced:
+		return text + " of " + bytesText(i.Size)
+	default:
+		return text + " of " + bytesText(i.Size) + ", which is only watched here: more is not refused"
 	}
 }
 

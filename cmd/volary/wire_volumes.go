@@ -62,7 +62,11 @@ func serveVolumes(ctx context.Context, h *home, host *api.Host, log *slog.Logger
 		if err != nil {
 			return nil, err
 		}
-		lower = holder.NewLower(holder.LowerOptions{Holder: client, Logger: log})
+		timeout, err := time.ParseDuration(h.config.IOTimeout)
+		if err != nil {
+			return nil, err
+		}
+		lower = holder.NewLower(holder.LowerOptions{Holder: client, IOTimeout: timeout, Logger: log})
 		mounter = overlay.New(lower)
 	}
 	m, err := openVolumes(h, host, volume.Options{

@@ -2,6 +2,8 @@ package tree
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 
 	blocks "github.com/ipfs/go-block-format"
@@ -50,7 +52,16 @@ func (n *nodes) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
 	if ok {
 		return b, nil
 	}
-	return n.Blocks.Get(ctx, c)
+	return get(ctx, n.Blocks, c)
+}
+
+// get is b.Get, with an error that names the block also if it only took too long.
+func get(ctx context.Context, b snapshot.Blocks, c cid.Cid) (blocks.Block, error) {
+	blk, err := b.Get(ctx, c)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("nobody had block %s in time: %w", c, err)
+	}
+	return blk, err
 }
 
 // fetchBelow gets the nodes of some entries of a directory, and of directories the first of their rows.

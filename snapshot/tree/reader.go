@@ -205,7 +205,7 @@ func (s *Snapshot) ChunkData(ctx context.Context, c unixfs.Chunk) ([]byte, error
 	if c.Data != nil {
 		return c.Data, nil
 	}
-	blk, err := s.blocks.Get(ctx, c.CID)
+	blk, err := get(ctx, s.blocks, c.CID)
 	if err != nil {
 		return nil, err
 	}

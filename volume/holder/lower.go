@@ -25,7 +25,7 @@ import (
 // be read once this process ends.
 type LowerOptions struct {
 	Holder    *Client       // nil: mounts end with this process
-	IOTimeout time.Duration // see view.Options
+	IOTimeout time.Duration // of mounts that do not say; see view.Options
 	Logger    *slog.Logger  // nil discards
 }
 
@@ -114,7 +114,7 @@ func (l *Lower) Mount(ctx context.Context, s *tree.Snapshot, dir string, o volum
 	if err != nil {
 		return err
 	}
-	m := &served{srv, s.CID.KeyString(), o, make(chan struct{})}
+	m := &served{srv, s.CID.KeyString(), lasting(o), make(chan struct{})}
 	if err := l.hold(ctx, dir, s, m); err != nil {
 		return errors.Join(err, view.Unmount(dir))
 	}
@@ -124,7 +124,7 @@ func (l *Lower) Mount(ctx context.Context, s *tree.Snapshot, dir string, o volum
 // heldMount is what a holder is told of a mount.
 type heldMount struct {
 	Root    string              `json:"root"`
-	Options volume.MountOptions `json:"options"`
+	Options volume.MountOptions `json:"options"` // the lasting ones
 	Init    []byte              `json:"init"`
 }
 
@@ -194,7 +194,7 @@ func (l *Lower) resume(ctx context.Context, s *tree.Snapshot, dir string, o volu
 	if err != nil {
 		return false, err
 	}
-	if was.Root != s.CID.String() || was.Options != o {
+	if was.Root != s.CID.String() || was.Options != lasting(o) {
 		c.Close()
 		return false, otherMount(s, dir)
 	}
@@ -202,7 +202,7 @@ func (l *Lower) resume(ctx context.Context, s *tree.Snapshot, dir string, o volu
 	if err != nil {
 		return false, err
 	}
-	return true, l.serve(dir, &served{srv, s.CID.KeyString(), o, make(chan struct{})})
+	return true, l.serve(dir, &served{srv, s.CID.KeyString(), lasting(o), make(chan struct{})})
 }
 
 // held gets a mount from the holder.
@@ -237,7 +237,17 @@ func detachDead(dir string) error {
 }
 
 func (l *Lower) viewOptions(o volume.MountOptions) view.Options {
-	return view.Options{Lower: !o.ReadOnly, Foreign: o.Foreign, AllowOther: true, IOTimeout: l.o.IOTimeout, Memory: l.memory, Logger: l.o.Logger}
+	timeout := o.IOTimeout
+	if timeout == 0 {
+		timeout = l.o.IOTimeout
+	}
+	return view.Options{Lower: !o.ReadOnly, Foreign: o.Foreign, AllowOther: true, IOTimeout: timeout, Memory: l.memory, Logger: l.o.Logger}
+}
+
+// lasting are the options that stay the same as long as a snapshot is mounted.
+func lasting(o volume.MountOptions) volume.MountOptions {
+	o.Size, o.IOTimeout = 0, 0
+	return o
 }
 
 // serve is called with the directory's lock. If Close came between, the mount is for the next process.
@@ -274,7 +284,7 @@ func (l *Lower) forget(dir string, m *served) bool {
 
 // same reports an error if something else is asked for than what is served.
 func (m *served) same(s *tree.Snapshot, dir string, o volume.MountOptions) error {
-	if m.snapshot != s.CID.KeyString() || m.options != o {
+	if m.snapshot != s.CID.KeyString() || m.options != lasting(o) {
 		return otherMount(s, dir)
 	}
 	return nil

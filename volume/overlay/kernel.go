@@ -33,18 +33,6 @@ func mountOverlay(dir, lower string, o volume.MountOptions) error {
 	return unix.Mount("volary", filepath.Join(dir, mergedDir), "overlay", mountFlags(o), options)
 }
 
-// mountTmpfs mounts memory at a path, if nothing is mounted there.
-func mountTmpfs(path string) error {
-	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	mounted, err := mounts.IsPoint(path)
-	if err != nil || mounted {
-		return err
-	}
-	return unix.Mount("volary", path, "tmpfs", 0, "mode=700")
-}
-
 // bindReadOnly shows a lower layer as it is.
 func bindReadOnly(lower, merged string, o volume.MountOptions) error {
 	if err := unix.Mount(lower, merged, "", unix.MS_BIND, ""); err != nil {

@@ -44,6 +44,7 @@ type Mounter struct{ lower Lower }
 var (
 	_ volume.Mounter      = (*Mounter)(nil)
 	_ volume.ChangeTeller = (*Mounter)(nil)
+	_ volume.Limiter      = (*Mounter)(nil)
 )
 
 // New returns a mounter whose lower layers lower makes.
@@ -64,8 +65,12 @@ func (m *Mounter) Mount(ctx context.Context, base *tree.Snapshot, dir string, o 
 	if err != nil {
 		return fmt.Errorf("mount the base: %w", err)
 	}
-	if mounted, err := stillMounted(ctx, merged, filepath.Join(dir, lowerDir)); err != nil || mounted {
+	mounted, err := stillMounted(ctx, merged, filepath.Join(dir, lowerDir))
+	if err != nil || mounted && o.ReadOnly {
 		return err
+	}
+	if mounted {
+		return makeSpace(dir, o)
 	}
 	if err := checkFree(ctx, dir); err != nil {
 		return err
@@ -73,10 +78,8 @@ func (m *Mounter) Mount(ctx context.Context, base *tree.Snapshot, dir string, o 
 	if o.ReadOnly {
 		return bindReadOnly(lower, merged, o)
 	}
-	if o.Tmpfs {
-		if err := mountTmpfs(filepath.Join(dir, layersDir)); err != nil {
-			return fmt.Errorf("mount memory for changes: %w", err)
-		}
+	if err := makeSpace(dir, o); err != nil {
+		return err
 	}
 	if err := prepareLayers(ctx, base, filepath.Join(dir, layersDir)); err != nil {
 		return fmt.Errorf("prepare the directory for changes: %w", err)

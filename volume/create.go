@@ -23,7 +23,7 @@ type Create struct {
 }
 
 func (op *Create) run(ctx context.Context, m *Manager) (Result, error) {
-	if err := CheckName(op.Name); err != nil {
+	if err := m.checkFree(ctx, op.Name); err != nil {
 		return Result{}, err
 	}
 	o, err := ParseOptions(op.Options)

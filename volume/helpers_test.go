@@ -31,6 +31,7 @@ type host struct {
 	now     time.Time
 	step    func(label string) error
 	boot    string
+	isTag   func(ctx context.Context, name string) (bool, error)
 	started func(*volume.Info)
 }
 
@@ -63,7 +64,7 @@ func (h *host) open() {
 			s, err := h.store.Session(ctx)
 			return session{s}, err
 		},
-		Blocks: h.store, Pins: h.pins, Own: h.pins, Mounter: h.mounter, Pauser: h.pauser, Author: "test", Boot: h.boot,
+		Blocks: h.store, Pins: h.pins, Own: h.pins, IsTag: h.isTag, Mounter: h.mounter, Pauser: h.pauser, Author: "test", Boot: h.boot,
 		Started: h.started,
 		Now:     h.clock,
 		Step: func(label string) error {

@@ -16,9 +16,9 @@ import (
 func splitRef(ref string) (name, state string, ok bool) { return strings.Cut(ref, "@") }
 
 // Resolve returns the snapshot that a reference names: a CID, the head of VOLUME, or one of its states: the
-// commit of a sequence (VOLUME@3), so many commits before the head (VOLUME@~1), tagged (VOLUME@TAG), or the last
-// one at a time (VOLUME@2026-11-22T10:00, in the local zone if none is given). The error wraps ErrNotFound if
-// there is none.
+// commit of a sequence (VOLUME@3), so many commits before the head (VOLUME@~1), tagged (VOLUME@TAG), or the one it
+// was at at a time: the newest that is not later than VOLUME@2026-11-22T10:00, or than the end of the day
+// VOLUME@2026-11-22, in the local zone if none is given. The error wraps ErrNotFound if there is none.
 func (m *Manager) Resolve(ctx context.Context, ref string) (cid.Cid, error) {
 	if c, err := cid.Decode(strings.TrimPrefix(ref, "/ipfs/")); err == nil {
 		return c, nil
@@ -49,11 +49,11 @@ func (m *Manager) state(ctx context.Context, r *record, state string) (cid.Cid, 
 	if n, err := strconv.ParseUint(state, 10, 64); err == nil {
 		return m.find(ctx, r, func(_ uint64, a snapshot.Ancestor) bool { return a.Sequence == n })
 	}
-	at, err := parseTime(state)
+	end, err := parseTime(state)
 	if err != nil {
 		return cid.Undef, fmt.Errorf("%q is no tag, sequence, ~COUNT or time: %w", state, ErrNotFound)
 	}
-	return m.find(ctx, r, func(_ uint64, a snapshot.Ancestor) bool { return !a.Time.After(at) })
+	return m.find(ctx, r, func(_ uint64, a snapshot.Ancestor) bool { return a.Time.Before(end) })
 }
 
 // find returns the newest commit of the volume's history, the head included, that match accepts; i counts from
@@ -72,15 +72,39 @@ func (m *Manager) find(ctx context.Context, r *record, match func(i uint64, a sn
 	return cid.Undef, fmt.Errorf("the history has %d commits and none such: %w", i, ErrNotFound)
 }
 
-// parseTime reads a time as people write it, in the local zone unless it says.
-func parseTime(s string) (time.Time, error) {
-	if t, err := time.Parse(time.RFC3339, s); err == nil {
-		return t, nil
+// parseTime reads a time as people write it, in the local zone unless it says, and returns the end of what it names:
+// of a second, and of a date without a time the end of the day.
+func parseTime(s string) (end time.Time, _ error) {
+	if t, err := time.ParseInLocation(time.DateOnly, s, time.Local); err == nil {
+		return t.AddDate(0, 0, 1), nil
 	}
-	for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
-			return t, nil
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", time.DateTime, "2006-01-02T15:04", "2006-01-02 15:04"} {
+		t, err := time.ParseInLocation(layout, s, time.Local)
+		switch {
+		case err != nil:
+		case t.Nanosecond() > 0:
+			return t.Add(1), nil
+		default:
+			return t.Add(time.Second), nil
 		}
 	}
 	return time.Time{}, ErrInvalid
+}
+
+// InLocalZone gives a reference with a time, or what stands after its @, the zone that is this process's: who
+// resolves it may have another one. What is no time stays as it is.
+func InLocalZone(ref string) string {
+	name, state, has := splitRef(ref)
+	if !has {
+		name, state = "", ref
+	}
+	end, err := parseTime(state)
+	if err != nil {
+		return ref
+	}
+	at := end.Add(-1).Format(time.RFC3339Nano)
+	if has {
+		return name + "@" + at
+	}
+	return at
 }

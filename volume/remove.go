@@ -46,7 +46,7 @@ func (op *Undelete) run(ctx context.Context, m *Manager) (Result, error) {
 	if to == "" {
 		to = op.Name
 	}
-	if err := CheckName(to); err != nil {
+	if err := m.checkFree(ctx, to); err != nil {
 		return Result{}, err
 	}
 	unlock, err := m.lock(ctx, op.Name, to)
@@ -147,7 +147,7 @@ type Rename struct {
 }
 
 func (op *Rename) run(ctx context.Context, m *Manager) (Result, error) {
-	if err := CheckName(op.To); err != nil {
+	if err := m.checkFree(ctx, op.To); err != nil {
 		return Result{}, err
 	}
 	unlock, err := m.lock(ctx, op.Name, op.To)

@@ -35,6 +35,8 @@ var (
 	ErrNotFound error = sentinel{"no such volume", fs.ErrNotExist}
 	// ErrExist says that a name is taken.
 	ErrExist error = sentinel{"there is such a volume already", fs.ErrExist}
+	// ErrTaken says that a name is that of something else, for which references would take it.
+	ErrTaken error = sentinel{"the name is taken", ErrExist}
 	// ErrMounted says that something cannot be done while a volume is mounted.
 	ErrMounted = errors.New("volume is mounted")
 	// ErrInUse says that processes have files open in a mount.
@@ -115,10 +117,12 @@ type Origins interface {
 
 // Options of a Manager.
 type Options struct {
-	Begin   func(ctx context.Context) (Session, error)
-	Blocks  snapshot.Blocks
-	Pins    pinset.Set
-	Own     Origins
+	Begin  func(ctx context.Context) (Session, error)
+	Blocks snapshot.Blocks
+	Pins   pinset.Set
+	Own    Origins
+	IsTag  func(ctx context.Context, name string) (bool, error) // nil, or whether a snapshot has a tag of that name
+
 	Mounter Mounter                  // nil: nothing is mounted
 	Pauser  Pauser                   // nil: nobody is paused
 	Author  string                   // peer ID of the host

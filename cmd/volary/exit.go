@@ -34,7 +34,7 @@ const (
 	exitIncomplete  = 8 // done, but not everything could be
 	exitNewer       = 9 // the state was written by a newer version
 	exitOther       = 10
-	exitExists      = 11 // there is a volume of that name already
+	exitExists      = 11 // the name is taken by a volume or a tag
 	exitInterrupted = 130
 )
 
@@ -43,7 +43,7 @@ const exitCodeHelp = `Results go to standard output, everything else to standard
 Exit codes: 0 done; 1 diff: the two differ; 2 wrong usage; 3 no such path, snapshot or block;
 4 damaged or malformed data; 5 not permitted or read-only; 6 no space left; 7 the state or a volume is in use;
 8 done, but not everything could be; 9 the state is of a newer version; 10 any other error;
-11 there is a volume of that name already; 130 interrupted.`
+11 the name is taken; 130 interrupted.`
 
 var errInterrupted = errors.New("interrupted\nwhat was stored stays; run the command again to go on")
 

@@ -26,7 +26,8 @@ type located struct {
 }
 
 // resolve finds what a ref names: CID[/PATH], /ipfs/CID[/PATH], VOLUME[@STATE][/PATH], TAG[/PATH], or the
-// beginning of a kept snapshot's CID.
+// beginning of a kept snapshot's CID. Where it can be several it is the first of these; volumes and tags are
+// kept from having names in common.
 func resolve(ctx context.Context, host *api.Host, ref string) (located, error) {
 	if strings.HasPrefix(ref, "/ipns/") {
 		return located{}, usagef("%s: IPNS names are not resolved\ngive a CID or a tag", quote(ref))
@@ -54,7 +55,7 @@ func resolveName(ctx context.Context, host *api.Host, name string, onlyCID bool)
 	if onlyCID {
 		return cid.Undef, usagef("%q is not a CID", name)
 	}
-	c, err := host.Volumes.Resolve(ctx, name)
+	c, err := host.Volumes.Resolve(ctx, volume.InLocalZone(name))
 	if err == nil || strings.Contains(name, "@") || !errors.Is(err, volume.ErrNotFound) {
 		return c, err
 	}

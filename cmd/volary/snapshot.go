@@ -110,6 +110,9 @@ func makeSnapshot(c *cli.Context) error {
 		return err
 	}
 	defer host.Close()
+	if err := noVolume(c.Context, host.Volumes, c.String("tag")); err != nil {
+		return err
+	}
 	opts, err := importOptions(c, host.home.config)
 	if err != nil {
 		return err

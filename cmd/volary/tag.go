@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/volary/volary/pinset"
 	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/volume"
 	"github.com/volary/volary/volume/api"
 )
 
@@ -41,6 +43,21 @@ func checkTag(name string) error {
 		return usagef("%q cannot be a tag: it is a CID", name)
 	}
 	return nil
+}
+
+// noVolume refuses a tag that would be taken for a volume.
+func noVolume(ctx context.Context, vs api.Volumes, name string) error {
+	if volume.CheckName(name) != nil {
+		return nil
+	}
+	_, err := vs.Resolve(ctx, name)
+	switch {
+	case err == nil:
+		return fmt.Errorf("%q: %w: it is a volume\nto name a state of a volume: `volary volume tag`", name, volume.ErrTaken)
+	case errors.Is(err, volume.ErrNotFound):
+		return nil
+	}
+	return err
 }
 
 type tagJSON struct {

@@ -105,7 +105,7 @@ func volumeTagCommand() *cli.Command {
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "delete", Aliases: []string{"d"}, Usage: "delete the tag, not the state"}},
 		Action: func(c *cli.Context) error {
 			a := c.Args()
-			return doVolume(c, &volume.Tag{Name: a.First(), Tag: a.Get(1), State: a.Get(2), Delete: c.Bool("delete")}, quiet)
+			return doVolume(c, &volume.Tag{Name: a.First(), Tag: a.Get(1), State: volume.InLocalZone(a.Get(2)), Delete: c.Bool("delete")}, quiet)
 		},
 	}, 2, 3)
 }
@@ -119,7 +119,7 @@ func volumeRollbackCommand() *cli.Command {
 			"mounted. Prints the new snapshot's CID.",
 		Flags: []cli.Flag{&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "`TEXT` to find it by"}},
 		Action: onHost(readWrite, func(c *cli.Context, host *openedHost) error {
-			name, to := c.Args().First(), c.Args().Get(1)
+			name, to := c.Args().First(), volume.InLocalZone(c.Args().Get(1))
 			if _, err := host.Volumes.Resolve(c.Context, name+"@"+to); err != nil {
 				whole, other := wholeRef(c, host, to)
 				if other != nil {
@@ -144,7 +144,7 @@ func volumeCloneCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return doVolume(c, &volume.Clone{Name: c.Args().First(), To: c.Args().Get(1), Options: options}, printName)
+			return doVolume(c, &volume.Clone{Name: volume.InLocalZone(c.Args().First()), To: c.Args().Get(1), Options: options}, printName)
 		},
 	}, 2, 2)
 }

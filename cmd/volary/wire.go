@@ -129,11 +129,12 @@ func openStore(h *home, write bool) (*api.Host, error) {
 	}
 	pins := local.New(s, s.BeginSweep)
 	host := &api.Host{
-		Blocks: s, Sessions: sessions{s}, Pins: pins, Tags: tags{pins},
+		Blocks: s, Sessions: sessions{s}, Pins: pins,
 		Origins: api.OriginsFor(pins, uint32(os.Geteuid())), Owners: pins,
 		Upkeep: upkeep{home: h, store: s, pins: pins}, Closer: s,
 	}
 	host.Volumes = &lazyVolumes{home: h, host: host, log: log}
+	host.Tags = tags{pins, host}
 	return host, nil
 }
 
@@ -169,7 +170,18 @@ func (s session) SaveStat(ctx context.Context, recs []importer.StatRecord) error
 	return s.Session.SaveStat(ctx, own)
 }
 
-type tags struct{ *local.Set }
+// tags are those of a host whose volumes they are not to be taken for.
+type tags struct {
+	*local.Set
+	host *api.Host
+}
+
+func (t tags) Tag(ctx context.Context, name string, root cid.Cid) error {
+	if err := noVolume(ctx, t.host.Volumes, name); err != nil {
+		return err
+	}
+	return t.Set.Tag(ctx, name, root)
+}
 
 func (t tags) Tags(ctx context.Context) (map[string]cid.Cid, error) {
 	m := map[string]cid.Cid{}

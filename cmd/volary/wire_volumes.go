@@ -37,6 +37,11 @@ func openVolumes(h *home, host *api.Host, o volume.Options) (*volume.Manager, er
 		}
 		return api.ForCaller(s, uint32(os.Geteuid())), nil
 	}
+	o.IsTag = func(ctx context.Context, name string) (bool, error) {
+		tags, err := host.Tags.Tags(ctx)
+		_, is := tags[name]
+		return is, err
+	}
 	o.Begin, o.Blocks, o.Pins, o.Own = begin, host.Blocks, host.Pins, host.Origins
 	o.Author, o.Chunker = author, h.config.Chunker
 	return volume.Open(h.path(volumesDir), o)

@@ -49,7 +49,7 @@ var mayImport = map[string][]string{
 	"volume/overlay":         {"snapshot", "snapshot/apply", "snapshot/importer", "snapshot/meta", "snapshot/restorer", "snapshot/tree", "snapshot/unixfs", "volume", "volume/mounts", "volume/procs", "volume/quota"},
 	"volume/mounts":          {},
 	"volume/procs":           {"volume/mounts"},
-	"volume/quota":          {},
+	"volume/quota":           {},
 	"volume/freezer":         {"volume", "volume/mounts", "volume/procs"},
 	"volume/holder":          {"snapshot/tree", "snapshot/view", "volume", "volume/mounts"},
 	"volume/mounttest":       {"snapshot", "snapshot/blockstest", "snapshot/importer", "snapshot/meta", "snapshot/restorer", "snapshot/tree", "snapshot/tree/treetest", "snapshot/unixfs", "volume"},

@@ -156,7 +156,10 @@ func TestPruneTakesWhatNobodyHasMounted(t *testing.T) {
 	if got := h.do(&volume.Prune{DryRun: true}).Removed; !cmp.Equal(got, []string{"a", "c"}) {
 		t.Errorf("a dry run names %q", got)
 	}
-	if got := h.do(&volume.Prune{}).Removed; !cmp.Equal(got, []string{"a", "c"}) {
+	if got := h.do(&volume.Prune{Names: []string{"c", "b", "none"}}).Removed; !cmp.Equal(got, []string{"c"}) {
+		t.Errorf("of those that were named, removed %q", got)
+	}
+	if got := h.do(&volume.Prune{}).Removed; !cmp.Equal(got, []string{"a"}) {
 		t.Errorf("removed %q", got)
 	}
 	all, err := h.List(t.Context(), false)

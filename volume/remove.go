@@ -117,7 +117,8 @@ func (m *Manager) purge(ctx context.Context, r *record) error {
 
 // Prune removes every volume that nobody has mounted. Like others that are removed they can be taken back.
 type Prune struct {
-	DryRun bool `json:"dry_run,omitempty"`
+	Names  []string `json:"names,omitempty"` // of these only those; empty: all
+	DryRun bool     `json:"dry_run,omitempty"`
 }
 
 func (op *Prune) run(ctx context.Context, m *Manager) (Result, error) {
@@ -127,7 +128,7 @@ func (op *Prune) run(ctx context.Context, m *Manager) (Result, error) {
 	}
 	var res Result
 	for _, r := range rs {
-		if len(r.Users) > 0 {
+		if len(r.Users) > 0 || len(op.Names) > 0 && !slices.Contains(op.Names, r.Name) {
 			continue
 		}
 		if !op.DryRun {

@@ -43,7 +43,8 @@ const exitCodeHelp = `Results go to standard output, everything else to standard
 Exit codes: 0 done; 1 diff: the two differ; 2 wrong usage; 3 no such path, snapshot or block;
 4 damaged or malformed data; 5 not permitted or read-only; 6 no space left; 7 the state or a volume is in use;
 8 done, but not everything could be; 9 the state is of a newer version; 10 any other error;
-11 the name is taken; 130 interrupted.`
+11 the name is taken;
+130 interrupted, or the question not answered with yes.`
 
 var errInterrupted = errors.New("interrupted\nwhat was stored stays; run the command again to go on")
 
@@ -124,7 +125,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case is(volume.ErrExist):
 		return exitExists
-	case is(errInterrupted, context.Canceled):
+	case is(errInterrupted, errDeclined, context.Canceled):
 		return exitInterrupted
 	case errors.As(err, &incomplete):
 		return exitIncomplete

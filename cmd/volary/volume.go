@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -281,12 +282,29 @@ func volumeUndeleteCommand() *cli.Command {
 
 func volumePruneCommand() *cli.Command {
 	return command(cli.Command{
-		Name:        "prune",
-		Usage:       "remove every volume that is not mounted",
-		Description: "Prints the names of the volumes. Each can be brought back, as with rm.",
-		Flags:       []cli.Flag{&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "only print the names"}},
-		Action: func(c *cli.Context) error {
-			return doVolume(c, &volume.Prune{DryRun: c.Bool("dry-run")}, printRemoved)
-		},
+		Name:  "prune",
+		Usage: "remove every volume that is not mounted",
+		Description: "Prints the names of the volumes. Each can be brought back, as with rm. It is asked first, or refused without\n" +
+			"--force where standard input is no terminal.",
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "only print the names"}, forceFlag},
+		Action: onHost(readWrite, volumePrune),
 	}, 0, 0)
+}
+
+func volumePrune(c *cli.Context, host *openedHost) error {
+	res, err := host.Volumes.Do(c.Context, &volume.Prune{DryRun: true})
+	if err != nil && !errors.Is(err, volume.ErrNotFound) {
+		return err
+	}
+	if c.Bool("dry-run") || len(res.Removed) == 0 {
+		return printResult(c, res, printRemoved)
+	}
+	quoted := make([]string, len(res.Removed))
+	for i, name := range res.Removed {
+		quoted[i] = quote(name)
+	}
+	if err := confirm(c, fmt.Sprintf("Remove %s?", strings.Join(quoted, ", "))); err != nil {
+		return err
+	}
+	return doVolumeOn(c, host, &volume.Prune{Names: res.Removed}, printRemoved)
 }

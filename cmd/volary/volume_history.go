@@ -52,8 +52,24 @@ func volumeCommitCommand() *cli.Command {
 
 func volumeDiscardCommand() *cli.Command {
 	return command(cli.Command{
-		Name: "discard", Usage: "throw away what is not committed, for good", ArgsUsage: "NAME",
-		Action: func(c *cli.Context) error { return doVolume(c, &volume.Discard{Name: c.Args().First()}, quiet) },
+		Name:        "discard",
+		Usage:       "throw away what is not committed, for good",
+		ArgsUsage:   "NAME",
+		Description: "It is asked first, or refused without --force where standard input is no terminal.",
+		Flags:       []cli.Flag{forceFlag},
+		Action: onHost(readWrite, func(c *cli.Context, host *openedHost) error {
+			i, err := listed(c, host, c.Args().First())
+			if err != nil {
+				return err
+			}
+			if i.Base.Defined() {
+				err = confirm(c, fmt.Sprintf("Throw away what changed in %s since its last commit, for good?", quote(i.Name)))
+			}
+			if err != nil {
+				return err
+			}
+			return doVolumeOn(c, host, &volume.Discard{Name: i.Name}, quiet)
+		}),
 	}, 1, 1)
 }
 

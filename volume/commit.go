@@ -26,6 +26,7 @@ const (
 	StepUnmount = "unmounted"
 	StepRetire  = "overlay-retired"
 	StepDelete  = "overlay-deleted"
+	StepTag     = "recovered-tagged"
 )
 
 // Keys of the notes at a volume's pins.
@@ -208,12 +209,19 @@ func (m *Manager) importOptions(r *record, base *tree.Snapshot) (importer.Option
 // compared by the one it would have.
 func (m *Manager) isHead(ctx context.Context, s Session, r *record, c *snapshot.Commit) (bool, error) {
 	head, err := tree.Open(ctx, s, r.Head.Cid)
-	if err != nil || head.Commit.Tree != c.Tree {
+	if err != nil {
 		return false, err
 	}
-	sidecar := head.Commit.Meta
-	if !head.HasSidecar() {
-		whole, err := apply.Complete(ctx, s, head)
+	return sameState(ctx, s, head, c)
+}
+
+func sameState(ctx context.Context, s Session, of *tree.Snapshot, c *snapshot.Commit) (bool, error) {
+	if of.Commit.Tree != c.Tree {
+		return false, nil
+	}
+	sidecar := of.Commit.Meta
+	if !of.HasSidecar() {
+		whole, err := apply.Complete(ctx, s, of)
 		if err != nil {
 			return false, err
 		}
@@ -223,37 +231,46 @@ func (m *Manager) isHead(ctx context.Context, s Session, r *record, c *snapshot.
 }
 
 // extend makes a commit durable and kept, the child of parents, and returns the record with it as its head.
-// Its order is the argument that nothing is lost: blocks, then the pin that keeps them, then whoever speaks of it. own
-// says that all that is in it is of this host: what began elsewhere stays foreign for good.
+// Its order is the argument that nothing is lost: blocks, then the pin that keeps them, then whoever speaks of it.
 func (m *Manager) extend(ctx context.Context, s Session, r *record, c *snapshot.Commit, own bool, parents ...cid.Cid) (*record, error) {
-	c.Author, c.Time = m.o.Author, m.o.Now().UTC()
-	if err := snapshot.Extend(ctx, s, c, parents...); err != nil {
-		return nil, err
-	}
-	blk, err := snapshot.EncodeCommit(c)
+	root, err := m.store(ctx, s, c, own, parents...)
 	if err != nil {
 		return nil, err
 	}
+	next := *r
+	next.Head, next.Sequence = CID{root}, c.Sequence
+	return &next, m.o.Pins.Add(ctx, pinOf(&next, c.Time))
+}
+
+// store makes a commit durable, the child of parents, to be pinned next. own says that all that is in it is of this
+// host: what began elsewhere stays foreign for good.
+func (m *Manager) store(ctx context.Context, s Session, c *snapshot.Commit, own bool, parents ...cid.Cid) (cid.Cid, error) {
+	c.Author, c.Time = m.o.Author, m.o.Now().UTC()
+	if err := snapshot.Extend(ctx, s, c, parents...); err != nil {
+		return cid.Undef, err
+	}
+	blk, err := snapshot.EncodeCommit(c)
+	if err != nil {
+		return cid.Undef, err
+	}
 	if err := m.step(StepStore); err != nil {
-		return nil, err
+		return cid.Undef, err
 	}
 	if err := s.Put(ctx, blk); err != nil {
-		return nil, err
+		return cid.Undef, err
 	}
 	if err := s.Sync(ctx); err != nil {
-		return nil, err
+		return cid.Undef, err
 	}
 	if err := m.step(StepPin); err != nil {
-		return nil, err
+		return cid.Undef, err
 	}
 	if own {
 		if err := m.o.Own.MarkOwn(ctx, blk.Cid()); err != nil {
-			return nil, err
+			return cid.Undef, err
 		}
 	}
-	next := *r
-	next.Head, next.Sequence = CID{blk.Cid()}, c.Sequence
-	return &next, m.o.Pins.Add(ctx, pinOf(&next, c.Time))
+	return blk.Cid(), nil
 }
 
 func pinOf(r *record, t time.Time) pinset.Pin {

@@ -3,6 +3,7 @@ package volume_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -33,6 +34,7 @@ type host struct {
 	boot    string
 	isTag   func(ctx context.Context, name string) (bool, error)
 	started func(*volume.Info)
+	logger  *slog.Logger
 }
 
 func newHost(t *testing.T, m volume.Mounter) *host {
@@ -64,7 +66,8 @@ func (h *host) open() {
 			s, err := h.store.Session(ctx)
 			return session{s}, err
 		},
-		Blocks: h.store, Pins: h.pins, Own: h.pins, IsTag: h.isTag, Mounter: h.mounter, Pauser: h.pauser, Author: "test", Boot: h.boot,
+		Blocks: h.store, Pins: h.pins, Own: h.pins, IsTag: h.isTag, Tags: h.pins, Mounter: h.mounter, Pauser: h.pauser,
+		Author: "test", Boot: h.boot, Logger: h.logger,
 		Started: h.started,
 		Now:     h.clock,
 		Step: func(label string) error {

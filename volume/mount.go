@@ -98,6 +98,9 @@ func (m *Manager) newOverlay(r *record, o VolumeOptions, readOnly bool) error {
 	if err := os.Mkdir(dir, 0o711); err != nil {
 		return err
 	}
+	if err := m.writeNote(&next); err != nil {
+		return err
+	}
 	if err := durable.SyncDir(filepath.Dir(dir)); err != nil {
 		return err
 	}
@@ -113,6 +116,9 @@ func (m *Manager) newOverlay(r *record, o VolumeOptions, readOnly bool) error {
 
 // mountOverlay mounts what is recorded, or takes over what is mounted already.
 func (m *Manager) mountOverlay(ctx context.Context, r *record) error {
+	if err := m.checkNote(r); err != nil {
+		return err
+	}
 	base, err := tree.Open(ctx, m.o.Blocks, r.Overlay.Base.Cid)
 	if err != nil {
 		return err
@@ -128,10 +134,14 @@ func (m *Manager) mountOverlay(ctx context.Context, r *record) error {
 	if err != nil {
 		return err
 	}
-	return m.o.Mounter.Mount(ctx, base, m.overlayDir(r.Overlay.ID), MountOptions{
-		ReadOnly: r.Overlay.ReadOnly, Foreign: !own, Full: r.Overlay.Full, Tmpfs: r.Overlay.Tmpfs,
-		Size: opts.Size, IOTimeout: opts.IOTimeout,
-	})
+	o := mountOptions(r.Overlay, own)
+	o.Size, o.IOTimeout = opts.Size, opts.IOTimeout
+	return m.o.Mounter.Mount(ctx, base, m.overlayDir(r.Overlay.ID), o)
+}
+
+// mountOptions are those that an overlay has as long as it lives.
+func mountOptions(o *overlayRecord, own bool) MountOptions {
+	return MountOptions{ReadOnly: o.ReadOnly, Foreign: !own, Full: o.Full, Tmpfs: o.Tmpfs}
 }
 
 // Unmount ends a user's mount. With the last user the volume is unmounted, and unless its option says otherwise

@@ -181,7 +181,7 @@ func (m *Manager) needed(except string) (map[cid.Cid]string, error) {
 			}
 		}
 	}
-	return roots, nil
+	return roots, m.neededUnknown(roots)
 }
 
 // always adds what is kept whatever the rules say.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/volary/volary/pinset"
 )
@@ -21,15 +19,12 @@ const (
 
 // Start brings back what was mounted when the process before this one ended: mounts that outlived it are taken
 // over, those that a reboot took away are made again. Changes that were not committed are still in their
-// overlays. A volume that cannot be mounted is told in the error, and hinders no other. An operation on a volume that
-// is not back yet waits for it, or brings it back itself.
+// overlays; those that no volume knows of become snapshots of their own. A volume that cannot be mounted is told in the
+// error, and hinders no other. An operation on a volume that is not back yet waits for it, or brings it back itself.
 func (m *Manager) Start(ctx context.Context) error {
-	errs := []error{m.dropUnrecorded()}
 	m.emptyTrash(ctx)
 	rs, err := m.db.list(bucketVolumes)
-	if err != nil {
-		errs = append(errs, err)
-	}
+	errs := []error{err}
 	for _, r := range rs {
 		unlock, err := m.acquire(ctx, r.Name)
 		if err == nil {
@@ -40,6 +35,7 @@ func (m *Manager) Start(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("volume %s: %w", r.Name, err))
 		}
 	}
+	errs = append(errs, m.recoverUnknown(ctx))
 	return errors.Join(errs...)
 }
 
@@ -96,45 +92,6 @@ func (m *Manager) start(ctx context.Context, name string) (*record, error) {
 		}
 	}
 	return r, m.mountOverlay(ctx, r)
-}
-
-// dropUnrecorded deletes overlay directories that were made, but not recorded: they are empty. One that is not
-// empty stays, and is told.
-func (m *Manager) dropUnrecorded() error {
-	m.making.Lock()
-	defer m.making.Unlock()
-	known := map[string]bool{}
-	retired, err := m.db.retired()
-	if err != nil {
-		return err
-	}
-	for _, id := range retired {
-		known[id] = true
-	}
-	for _, bucket := range [][]byte{bucketVolumes, bucketTrash} {
-		rs, err := m.db.list(bucket)
-		if err != nil {
-			return err
-		}
-		for _, r := range rs {
-			if r.Overlay != nil {
-				known[r.Overlay.ID] = true
-			}
-		}
-	}
-	dirs, err := os.ReadDir(filepath.Join(m.dir, overlaysDir))
-	if err != nil {
-		return err
-	}
-	for _, d := range dirs {
-		if known[d.Name()] {
-			continue
-		}
-		if err := os.Remove(m.overlayDir(d.Name())); err != nil {
-			m.log.Warn("no volume knows of these changes", logDir, m.overlayDir(d.Name()), logError, err)
-		}
-	}
-	return nil
 }
 
 // keepPinned pins the head anew if somebody else unpinned it.

@@ -152,12 +152,38 @@ func (s *state) retire(r *record, overlayID string) error {
 	})
 }
 
+// retireUnknown records that the directory of an overlay of no volume is garbage.
+func (s *state) retireUnknown(overlayID string) error {
+	return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketRetired).Put([]byte(overlayID), nil) })
+}
+
 func (s *state) retired() (ids []string, _ error) {
 	return ids, s.db.View(func(tx *bolt.Tx) error {
 		return tx.Bucket(bucketRetired).ForEach(func(k, _ []byte) error {
 			ids = append(ids, string(k))
 			return nil
 		})
+	})
+}
+
+// overlays are the IDs of those of volumes, and of those whose directories are garbage, all of one instant.
+func (s *state) overlays() (map[string]bool, error) {
+	known := map[string]bool{}
+	return known, s.db.View(func(tx *bolt.Tx) error {
+		for _, bucket := range [][]byte{bucketVolumes, bucketTrash} {
+			err := tx.Bucket(bucket).ForEach(func(_, b []byte) error {
+				var r record
+				err := json.Unmarshal(b, &r)
+				if r.Overlay != nil {
+					known[r.Overlay.ID] = true
+				}
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return tx.Bucket(bucketRetired).ForEach(func(id, _ []byte) error { known[string(id)] = true; return nil })
 	})
 }
 

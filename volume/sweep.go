@@ -25,11 +25,15 @@ func (m *Manager) retire(r *record) error {
 		return err
 	}
 	*r = next
+	m.askSweep()
+	return nil
+}
+
+func (m *Manager) askSweep() {
 	select {
 	case m.retired <- struct{}{}:
-	default: // a sweep is asked for already
+	default: // one is asked for already
 	}
-	return nil
 }
 
 // sweepRetired sweeps now, and whenever an overlay ended, until ctx is done.
@@ -60,10 +64,7 @@ func (m *Manager) Sweep(ctx context.Context) error {
 		if err := m.step(StepDelete); err != nil {
 			return err
 		}
-		err := m.release(m.overlayDir(id))
-		if err == nil {
-			err = removeOverlay(ctx, m.overlayDir(id))
-		}
+		err := m.removeEnded(ctx, m.overlayDir(id))
 		if err == nil {
 			err = m.db.deleted(id)
 		}
@@ -72,6 +73,20 @@ func (m *Manager) Sweep(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// ended is at the end of the name of a directory that is being deleted: what is left of its changes is not all of
+// them, whatever a database says that was not there when they were committed.
+const ended = ".ended"
+
+func (m *Manager) removeEnded(ctx context.Context, dir string) error {
+	if err := os.Rename(dir, dir+ended); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := m.release(dir + ended); err != nil {
+		return err
+	}
+	return removeOverlay(ctx, dir+ended)
 }
 
 // removeOverlay deletes a directory of changes, but never what is mounted in it.

@@ -6,7 +6,7 @@
 //
 // It guarantees: what a method returned from is durable; an overlay and its base are recorded together before
 // the first mount and never recombined; changes are thrown away only by a commit that has them or by a request
-// that says so.
+// that says so; those that no volume knows of become snapshots.
 package volume
 
 import (
@@ -121,6 +121,7 @@ type Options struct {
 	Blocks snapshot.Blocks
 	Pins   pinset.Set
 	Own    Origins
+	Tags   Tagger                                               // nil: what is recovered has no tag
 	IsTag  func(ctx context.Context, name string) (bool, error) // nil, or whether a snapshot has a tag of that name
 
 	Mounter Mounter                  // nil: nothing is mounted

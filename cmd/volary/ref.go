@@ -25,9 +25,9 @@ type located struct {
 	path string // slash separated, empty for the root
 }
 
-// resolve finds what a ref names: CID[/PATH], /ipfs/CID[/PATH], VOLUME[@STATE][/PATH], TAG[/PATH], or the
-// beginning of a kept snapshot's CID. Where it can be several it is the first of these; volumes and tags are
-// kept from having names in common.
+// resolve finds what a ref names: CID[/PATH], /ipfs/CID[/PATH], VOLUME[@STATE][/PATH], TAG[/PATH],
+// recovered/ID[/PATH], or the beginning of a kept snapshot's CID. Where it can be several it is the first of these;
+// volumes and tags are kept from having names in common.
 func resolve(ctx context.Context, host *api.Host, ref string) (located, error) {
 	if strings.HasPrefix(ref, "/ipns/") {
 		return located{}, usagef("%s: IPNS names are not resolved\ngive a CID or a tag", quote(ref))
@@ -37,6 +37,16 @@ func resolve(ctx context.Context, host *api.Host, ref string) (located, error) {
 	path = strings.Trim(path, "/")
 	if name == "" {
 		return located{}, usagef("%q names no snapshot", ref)
+	}
+	if name+"/" == volume.Recovered && !isIPFS {
+		tags, err := host.Tags.Tags(ctx)
+		if err != nil {
+			return located{}, err
+		}
+		id, below, _ := strings.Cut(path, "/")
+		if root, ok := tags[volume.Recovered+id]; ok {
+			return located{root, strings.Trim(below, "/")}, nil
+		}
 	}
 	root, err := resolveName(ctx, host, name, isIPFS)
 	if err != nil {

@@ -42,7 +42,7 @@ func openVolumes(h *home, host *api.Host, o volume.Options) (*volume.Manager, er
 		_, is := tags[name]
 		return is, err
 	}
-	o.Begin, o.Blocks, o.Pins, o.Own = begin, host.Blocks, host.Pins, host.Origins
+	o.Begin, o.Blocks, o.Pins, o.Own, o.Tags = begin, host.Blocks, host.Pins, host.Origins, host.Tags
 	o.Author, o.Chunker = author, h.config.Chunker
 	return volume.Open(h.path(volumesDir), o)
 }

@@ -70,7 +70,7 @@ func (m *machine) manage(ctx context.Context) (err error) {
 		return session{s}, err
 	}
 	m.Manager, err = volume.Open(filepath.Join(m.dir, "volumes"), volume.Options{
-		Begin: begin, Blocks: m.store, Pins: m.pins, Own: m.pins, Mounter: m.mounter, Author: "test", Step: m.step, Boot: m.boot,
+		Begin: begin, Blocks: m.store, Pins: m.pins, Own: m.pins, Tags: m.pins, Mounter: m.mounter, Author: "test", Step: m.step, Boot: m.boot,
 	})
 	if err != nil {
 		return err

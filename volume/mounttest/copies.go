@@ -24,7 +24,10 @@ type Copies struct {
 	remembered bool
 }
 
-var _ volume.Mounter = (*Copies)(nil)
+var (
+	_ volume.Mounter  = (*Copies)(nil)
+	_ volume.Salvager = (*Copies)(nil)
+)
 
 // NewCopies returns a Mounter that has nothing mounted.
 func NewCopies() *Copies { return &Copies{mounted: map[string]bool{}} }
@@ -86,6 +89,18 @@ func (c *Copies) Snapshot(ctx context.Context, s volume.Session, base *tree.Snap
 	c.mu.Unlock()
 	if err := o.Cache.SaveStat(ctx, []importer.StatRecord{probe}); err != nil {
 		return nil, nil, err
+	}
+	r, err := importer.Import(ctx, s, c.Path(dir), o)
+	if err != nil {
+		return nil, nil, err
+	}
+	return r.Commit, r.Unsettled, nil
+}
+
+// Salvage implements [volume.Salvager].
+func (c *Copies) Salvage(ctx context.Context, s volume.Session, dir string, o importer.Options) (*snapshot.Commit, []string, error) {
+	if _, err := os.Stat(c.Path(dir)); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
 	}
 	r, err := importer.Import(ctx, s, c.Path(dir), o)
 	if err != nil {

@@ -62,6 +62,9 @@ func unmount(path string) error {
 // would be in the way of a new mount's.
 func stillMounted(ctx context.Context, path, lower string) (bool, error) {
 	mounted, err := mounts.IsPoint(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
 	if err != nil || !mounted {
 		return false, err
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 // ErrMismatch says that an upper directory does not belong to the base it was given with.
-var ErrMismatch = errors.New("upper directory does not belong to this snapshot")
+var ErrMismatch = fmt.Errorf("upper directory does not belong to this snapshot: %w", snapshot.ErrFormat)
 
 // Merge makes the snapshot that is seen through an overlay mount: layers is a snapshot of the mount's own
 // directory, with upper in it, base that of the lower layer. The commit has Tree, Meta and Stats set.

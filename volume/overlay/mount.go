@@ -43,6 +43,7 @@ type Mounter struct{ lower Lower }
 
 var (
 	_ volume.Mounter      = (*Mounter)(nil)
+	_ volume.Salvager     = (*Mounter)(nil)
 	_ volume.ChangeTeller = (*Mounter)(nil)
 	_ volume.Limiter      = (*Mounter)(nil)
 )
@@ -56,7 +57,7 @@ func (m *Mounter) Path(dir string) string { return filepath.Join(dir, mergedDir)
 // Mount implements [volume.Mounter].
 func (m *Mounter) Mount(ctx context.Context, base *tree.Snapshot, dir string, o volume.MountOptions) error {
 	merged := m.Path(dir)
-	for _, d := range []string{filepath.Join(dir, closedDir), filepath.Join(dir, lowerDir), merged} {
+	for _, d := range []string{filepath.Join(dir, closedDir), filepath.Join(dir, lowerDir)} {
 		if err := os.Mkdir(d, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
@@ -76,7 +77,7 @@ func (m *Mounter) Mount(ctx context.Context, base *tree.Snapshot, dir string, o 
 		return err
 	}
 	if o.ReadOnly {
-		return bindReadOnly(lower, merged, o)
+		return onto(merged, func() error { return bindReadOnly(lower, merged, o) })
 	}
 	if err := makeSpace(dir, o); err != nil {
 		return err
@@ -84,8 +85,35 @@ func (m *Mounter) Mount(ctx context.Context, base *tree.Snapshot, dir string, o 
 	if err := prepareLayers(ctx, base, filepath.Join(dir, layersDir)); err != nil {
 		return fmt.Errorf("prepare the directory for changes: %w", err)
 	}
-	if err := mountOverlay(dir, lower, o); err != nil {
+	if err := onto(merged, func() error { return mountOverlay(dir, lower, o) }); err != nil {
 		return fmt.Errorf("mount overlay: %w", err)
+	}
+	return nil
+}
+
+// onto makes the directory that something is mounted on. It is there only as long as something is: what is written to
+// it meanwhile would be neither in the mount nor in a commit. One with files in it is refused.
+func onto(merged string, mount func() error) error {
+	if err := takeAway(merged); err != nil {
+		return err
+	}
+	if err := os.Mkdir(merged, 0o000); err != nil {
+		return err
+	}
+	if err := mount(); err != nil {
+		return errors.Join(err, takeAway(merged))
+	}
+	return nil
+}
+
+// takeAway removes the empty directory that nothing is mounted on any more.
+func takeAway(merged string) error {
+	err := unix.Rmdir(merged)
+	if err == unix.ENOTEMPTY {
+		return fmt.Errorf("%s has files that were written while nothing was mounted there: %w\nmove them away, then try again", merged, err)
+	}
+	if err != nil && err != unix.ENOENT {
+		return fmt.Errorf("remove %s: %w", merged, err)
 	}
 	return nil
 }
@@ -114,6 +142,9 @@ func (m *Mounter) Unmount(ctx context.Context, dir string) error {
 		return fmt.Errorf("unmount %s: %w", merged, err)
 	}
 	if err := checkFree(ctx, dir); err != nil {
+		return err
+	}
+	if err := takeAway(merged); err != nil {
 		return err
 	}
 	if err := unmount(filepath.Join(dir, layersDir)); err != nil {
@@ -159,6 +190,19 @@ func (m *Mounter) Snapshot(ctx context.Context, s volume.Session, base *tree.Sna
 	}
 	c.Import = raw.Import
 	return c, unsettled, syncfs(dir)
+}
+
+// Salvage implements [volume.Salvager]: the commit is of the upper directory, with the kernel's marks in it.
+func (m *Mounter) Salvage(ctx context.Context, s volume.Session, dir string, o importer.Options) (*snapshot.Commit, []string, error) {
+	upper := filepath.Join(dir, layersDir, upperDir)
+	if _, err := os.Lstat(upper); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	res, err := importer.Import(ctx, s, upper, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	return res.Commit, res.Unsettled, syncfs(dir)
 }
 
 // inUpper turns paths in layers into paths in the volume.

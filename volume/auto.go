@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -131,6 +132,7 @@ func (m *Manager) autoCommit(ctx context.Context, r *record, o VolumeOptions, du
 	switch {
 	case err != nil && ctx.Err() == nil:
 		m.log.Error("automatic commit", logVolume, r.Name, logError, err)
+		m.failed(r, FailedCommit, err)
 		due.committed(r.ID, time.Time{})
 	case len(res.Unsettled) > 0:
 		m.log.Warn("files changed while an automatic commit read them", logVolume, r.Name, "paths", len(res.Unsettled), "first", res.Unsettled[0])
@@ -146,7 +148,10 @@ func (m *Manager) quiet(ctx context.Context, r *record, forAWhile time.Duration,
 	}
 	last, err := teller.LastChange(ctx, m.overlayDir(r.Overlay.ID))
 	if err != nil {
-		m.log.Error("look for changes", logVolume, r.Name, logError, err)
+		if ctx.Err() == nil {
+			m.log.Error("look for changes", logVolume, r.Name, logError, err)
+			m.failed(r, FailedCommit, fmt.Errorf("look for changes: %w", err))
+		}
 		return false
 	}
 	return m.o.Now().Sub(last) >= forAWhile && due.committed(r.ID, last)

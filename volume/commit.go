@@ -100,6 +100,8 @@ func (m *Manager) commit(ctx context.Context, r *record, op Commit, how snapshot
 		return Result{}, err
 	}
 	if same {
+		m.looked(r.Overlay, got.began, false)
+		m.wentWell(r, FailedCommit)
 		return Result{Commit: r.Head, Unsettled: got.unsettled, Warning: got.warning}, m.rememberBoot(r)
 	}
 	c.Message, c.Labels, c.Consistency = op.Message, op.Labels, got.how
@@ -119,6 +121,8 @@ func (m *Manager) commit(ctx context.Context, r *record, op Commit, how snapshot
 		return Result{}, err
 	}
 	*r = *next
+	m.looked(r.Overlay, got.began, false)
+	m.wentWell(r, FailedCommit)
 	if err := m.letGo(ctx, r); err != nil {
 		// The commit stands; what is kept too long goes with the next one.
 		m.log.Warn("cannot let go of earlier commits", logVolume, r.Name, logError, err)
@@ -289,10 +293,14 @@ func (m *Manager) dirty(ctx context.Context, r *record) (bool, error) {
 		return false, err
 	}
 	defer s.Close()
+	began := time.Now()
 	c, _, err := m.snapshot(ctx, s, r)
 	if err != nil {
 		return false, err
 	}
 	same, err := m.isHead(ctx, s, r, c)
+	if err == nil {
+		m.looked(r.Overlay, began, !same)
+	}
 	return !same, err
 }

@@ -3,6 +3,8 @@ package volume
 import (
 	"context"
 	"time"
+
+	"github.com/volary/volary/snapshot"
 )
 
 // Info is what is known of a volume.
@@ -11,14 +13,18 @@ type Info struct {
 	ID         string            `json:"id"`
 	Head       CID               `json:"head"`
 	Sequence   uint64            `json:"sequence"`
+	Time       time.Time         `json:"time,omitzero"` // of the head; where its block is here
+	Files      uint64            `json:"files"`         // in it
+	Bytes      uint64            `json:"bytes"`         // of its files
 	Created    time.Time         `json:"created"`
 	Options    map[string]string `json:"options,omitempty"`
 	Tags       map[string]CID    `json:"tags,omitempty"`
-	Dirty      *bool             `json:"dirty,omitempty"` // there are changes that no commit has; only when asked for, and where it can be known
+	Dirty      *bool             `json:"dirty,omitempty"` // there are changes that no commit has; only when asked for, and where it can be known now
 	Base       CID               `json:"base,omitzero"`   // what the changes are on
 	Mountpoint string            `json:"mountpoint,omitempty"`
 	Users      []string          `json:"users,omitempty"`
 	Removed    *time.Time        `json:"removed,omitempty"`
+	Failure    *Failure          `json:"failure,omitempty"` // the last one, if nothing went well since
 
 	Size         uint64  `json:"size,omitempty"`          // bytes that changes may take
 	SizeEnforced *bool   `json:"size_enforced,omitempty"` // they cannot take more; only when asked for, and while there are some
@@ -29,8 +35,9 @@ type Info struct {
 func (m *Manager) info(ctx context.Context, r *record, withDirty bool) (*Info, error) {
 	i := &Info{
 		Name: r.Name, ID: r.ID, Head: r.Head, Sequence: r.Sequence, Created: r.Created, Options: r.Options, Tags: r.Tags,
-		Users: r.users(),
+		Users: r.users(), Failure: m.failure(r),
 	}
+	m.describeHead(ctx, i)
 	if r.Overlay != nil {
 		i.Base = r.Overlay.Base
 		if len(r.Users) > 0 && m.o.Mounter != nil {
@@ -57,10 +64,30 @@ func (m *Manager) info(ctx context.Context, r *record, withDirty bool) (*Info, e
 	return i, err
 }
 
-// List returns all volumes by name, and with trash those that were removed and can be taken back.
-func (m *Manager) List(ctx context.Context, trash bool) ([]Info, error) {
+// describeHead says what the head says of itself, if it is here: nothing is waited for.
+func (m *Manager) describeHead(ctx context.Context, i *Info) {
+	if has, err := m.o.Blocks.Has(ctx, i.Head.Cid); err != nil || !has[0] {
+		return
+	}
+	b, err := m.o.Blocks.Get(ctx, i.Head.Cid)
+	if err != nil {
+		return
+	}
+	if c, err := snapshot.DecodeCommit(b); err == nil {
+		i.Time, i.Files, i.Bytes = c.Time, c.Stats.Files, c.Stats.Bytes
+	}
+}
+
+// ListOptions say what List is to tell.
+type ListOptions struct {
+	Trash bool // volumes that were removed and can be taken back, as well
+	Dirty bool // whether there are changes that no commit has: what was changed and changed back counts
+}
+
+// List returns all volumes by name.
+func (m *Manager) List(ctx context.Context, o ListOptions) ([]Info, error) {
 	rs, err := m.db.list(bucketVolumes)
-	if err == nil && trash {
+	if err == nil && o.Trash {
 		var removed []*record
 		removed, err = m.db.list(bucketTrash)
 		rs = append(rs, removed...)
@@ -73,6 +100,11 @@ func (m *Manager) List(ctx context.Context, trash bool) ([]Info, error) {
 		i, err := m.info(ctx, r, false)
 		if err != nil {
 			return nil, err
+		}
+		if o.Dirty && r.Removed.IsZero() {
+			if i.Dirty, err = m.changed(ctx, r); err != nil {
+				m.log.Error("look for changes", logVolume, r.Name, logError, err)
+			}
 		}
 		infos = append(infos, *i)
 	}

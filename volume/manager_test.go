@@ -162,7 +162,7 @@ func TestPruneTakesWhatNobodyHasMounted(t *testing.T) {
 	if got := h.do(&volume.Prune{}).Removed; !cmp.Equal(got, []string{"a"}) {
 		t.Errorf("removed %q", got)
 	}
-	all, err := h.List(t.Context(), false)
+	all, err := h.List(t.Context(), volume.ListOptions{})
 	h.must(err)
 	if len(all) != 1 || all[0].Name != "b" {
 		t.Errorf("left are %+v", all)
@@ -204,7 +204,7 @@ func TestBadRequestsChangeNothing(t *testing.T) {
 	h.refused(&volume.Rollback{Name: "data", To: "~7"}, volume.ErrNotFound)
 	h.refused(&volume.Tag{Name: "data", Tag: "7"}, volume.ErrInvalid)
 	h.refused(&volume.Tag{Name: "data", Tag: "x", Delete: true}, volume.ErrNotFound)
-	all, err := h.List(t.Context(), true)
+	all, err := h.List(t.Context(), volume.ListOptions{Trash: true})
 	h.must(err)
 	if len(all) != 1 || all[0].Sequence != 1 {
 		t.Errorf("afterwards: %+v", all)

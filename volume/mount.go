@@ -62,13 +62,18 @@ func (m *Manager) mount(ctx context.Context, r *record, user string, readOnly bo
 			return err
 		}
 	}
-	if r.Overlay == nil {
+	fresh := r.Overlay == nil
+	if fresh {
 		if err := m.newOverlay(r, opts, readOnly); err != nil {
 			return err
 		}
 	}
 	if err := m.mountOverlay(ctx, r); err != nil {
 		return err
+	}
+	m.wentWell(r, FailedStart)
+	if fresh {
+		m.looked(r.Overlay, time.Now(), false)
 	}
 	if _, has := r.Users[user]; has {
 		return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/volary/volary/snapshot"
 )
@@ -24,13 +25,15 @@ type reading struct {
 	commit    *snapshot.Commit
 	unsettled []string // paths that changed each time they were read
 	how       snapshot.Consistency
-	warning   string // what went wrong, but did not keep the files from being read
+	began     time.Time // by the clock that stamps files
+	warning   string    // what went wrong, but did not keep the files from being read
 }
 
 // read stores what the overlay shows, with those who write stopped if op asks for it.
 func (m *Manager) read(ctx context.Context, s Session, r *record, op Commit, how snapshot.Consistency) (reading, error) {
+	began := time.Now()
 	c, unsettled, err := m.snapshot(ctx, s, r)
-	got := reading{commit: c, unsettled: unsettled, how: how}
+	got := reading{commit: c, unsettled: unsettled, how: how, began: began}
 	if err != nil || how != snapshot.Live || !op.Pause && !op.pauseIfCan {
 		return got, err
 	}
@@ -66,6 +69,7 @@ func (m *Manager) readPaused(ctx context.Context, s Session, r *record, op Commi
 	again := *r
 	again.Overlay = m.thisBoot(r.Overlay)
 	var broken error
+	began := time.Now()
 	c, unsettled, err := func() (*snapshot.Commit, []string, error) {
 		defer func() { broken = resume() }()
 		return m.snapshot(ctx, s, &again)
@@ -79,7 +83,7 @@ func (m *Manager) readPaused(ctx context.Context, s Session, r *record, op Commi
 			level = slog.LevelWarn
 		}
 		m.log.Log(ctx, level, "not everybody stood still while files were read", logVolume, r.Name, logError, broken)
-		return reading{commit: c, unsettled: unsettled, how: snapshot.Live}, nil
+		return reading{commit: c, unsettled: unsettled, how: snapshot.Live, began: began}, nil
 	}
-	return reading{commit: c, unsettled: unsettled, how: snapshot.Paused}, err
+	return reading{commit: c, unsettled: unsettled, how: snapshot.Paused, began: began}, err
 }

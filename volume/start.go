@@ -70,6 +70,9 @@ func (m *Manager) startOnce(ctx context.Context, name string) error {
 			m.o.Started(i)
 		}
 	}
+	if err != nil {
+		m.failed(r, FailedStart, err)
+	}
 	return err
 }
 

@@ -24,6 +24,9 @@ func (m *Manager) retire(r *record) error {
 	if err := m.db.retire(&next, r.Overlay.ID); err != nil {
 		return err
 	}
+	m.mu.Lock()
+	delete(m.looks, r.Overlay.ID)
+	m.mu.Unlock()
 	*r = next
 	m.askSweep()
 	return nil

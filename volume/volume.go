@@ -149,7 +149,11 @@ type Manager struct {
 
 	mu        sync.Mutex
 	locks     map[string]*nameLock
-	unstarted map[string]bool // volumes that are to be brought back first
+	unstarted map[string]bool    // volumes that are to be brought back first
+	looks     map[string]look    // by the overlays' IDs
+	failures  map[string]Failure // by the volumes' IDs
+
+	failedCommits uint64
 }
 
 const (
@@ -173,7 +177,7 @@ func Open(dir string, o Options) (*Manager, error) {
 	if o.Boot == "" {
 		o.Boot = bootID()
 	}
-	m := &Manager{o: o, dir: dir, db: db, log: o.Logger, locks: map[string]*nameLock{}, unstarted: map[string]bool{}, retired: make(chan struct{}, 1)}
+	m := &Manager{o: o, dir: dir, db: db, log: o.Logger, locks: map[string]*nameLock{}, unstarted: map[string]bool{}, retired: make(chan struct{}, 1), looks: map[string]look{}, failures: map[string]Failure{}}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/volary/volary/snapshot/durable"
 	"github.com/volary/volary/snapshot/importer"
+	"github.com/volary/volary/volume"
 )
 
 func initCommand() *cli.Command {
@@ -124,6 +125,16 @@ func status(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	infos, err := host.Volumes.List(c.Context, volume.ListOptions{Dirty: true})
+	if err != nil {
+		return err
+	}
+	s.Volumes.Dirty = new(uint64)
+	for _, i := range infos {
+		if i.Dirty != nil && *i.Dirty {
+			*s.Volumes.Dirty++
+		}
+	}
 	return outputOf(c).object(s, func(out io.Writer) {
 		w := columns(out)
 		defer w.Flush()
@@ -133,6 +144,8 @@ func status(c *cli.Context) error {
 		}
 		fmt.Fprintf(w, "home\t%s (%s)\nversion\t%s\npeer\t%s\n", s.Home, held, s.Version, s.PeerID)
 		fmt.Fprintf(w, "kept\t%d snapshots, %d tags\n", s.Pins, s.Tags)
+		fmt.Fprintf(w, "volumes\t%d; %d mounted, %d with changes that are not committed, %d failing\n",
+			s.Volumes.Volumes, s.Volumes.Mounted, *s.Volumes.Dirty, s.Volumes.Failing)
 		fmt.Fprintf(w, "store\t%d blocks, %s; %s on disk, %s free\n", s.Blocks, bytesText(s.Bytes), bytesText(s.Disk), bytesText(s.Free))
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/volary/volary/pinset"
+	"github.com/volary/volary/volume"
 )
 
 func rmCommand() *cli.Command {
@@ -84,7 +85,7 @@ func remove(c *cli.Context) error {
 
 // notOfVolume refuses to remove what a volume stands on.
 func notOfVolume(c *cli.Context, host *openedHost, root cid.Cid) error {
-	volumes, err := host.Volumes.List(c.Context, true)
+	volumes, err := host.Volumes.List(c.Context, volume.ListOptions{Trash: true})
 	if err != nil {
 		return err
 	}

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -142,88 +140,6 @@ func wholeRef(c *cli.Context, host *openedHost, ref string) (string, error) {
 		return "", usagef("%s is a part of a snapshot; a volume begins at a whole one", quote(ref))
 	}
 	return loc.root.String(), nil
-}
-
-func volumeLsCommand() *cli.Command {
-	return command(cli.Command{
-		Name:  "ls",
-		Usage: "list the volumes",
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "trash", Usage: "also list removed volumes that can be taken back"}},
-		Action: onHost(readOnly, func(c *cli.Context, host *openedHost) error {
-			infos, err := host.Volumes.List(c.Context, c.Bool("trash"))
-			if err != nil {
-				return err
-			}
-			out := outputOf(c)
-			w := columns(out.w)
-			defer w.Flush()
-			for _, i := range infos {
-				if err := out.object(i, func(io.Writer) { fmt.Fprintln(w, volumeLine(i)) }); err != nil {
-					return err
-				}
-			}
-			return nil
-		}),
-	}, 0, 0)
-}
-
-func volumeLine(i volume.Info) string {
-	state := i.Mountpoint
-	if i.Removed != nil {
-		state = "removed " + timeText(*i.Removed)
-	}
-	return fmt.Sprintf("%s\t%d\t%s\t%s", i.Name, i.Sequence, i.Head, state)
-}
-
-func volumeInspectCommand() *cli.Command {
-	return command(cli.Command{
-		Name:      "inspect",
-		Usage:     "show all about a volume",
-		ArgsUsage: "NAME",
-		Action: onHost(readWrite, func(c *cli.Context, host *openedHost) error {
-			i, err := host.Volumes.Inspect(c.Context, c.Args().First())
-			if err != nil {
-				return err
-			}
-			return outputOf(c).object(i, func(out io.Writer) { inspectText(out, i) })
-		}),
-	}, 1, 1)
-}
-
-func inspectText(out io.Writer, i *volume.Info) {
-	w := columns(out)
-	defer w.Flush()
-	fmt.Fprintf(w, "name\t%s\nhead\t%s\nsequence\t%d\ncreated\t%s\n", i.Name, i.Head, i.Sequence, timeText(i.Created))
-	if i.Mountpoint != "" {
-		fmt.Fprintf(w, "mounted\t%s, by %s\n", i.Mountpoint, strings.Join(i.Users, ", "))
-	}
-	switch {
-	case i.Dirty == nil:
-		fmt.Fprintln(w, "changes\tunknown without the daemon")
-	case *i.Dirty:
-		fmt.Fprintf(w, "changes\tnot committed, on %s\n", i.Base)
-	}
-	if i.Used != nil {
-		fmt.Fprintf(w, "size\t%s\n", sizeText(i))
-	}
-	for _, key := range slices.Sorted(maps.Keys(i.Options)) {
-		fmt.Fprintf(w, "option\t%s=%s\n", key, i.Options[key])
-	}
-	for _, tag := range slices.Sorted(maps.Keys(i.Tags)) {
-		fmt.Fprintf(w, "tag\t%s %s\n", tag, i.Tags[tag])
-	}
-}
-
-// sizeText is for volumes of which is known what their changes take.
-func sizeText(i *volume.Info) string {
-	switch text := "changes take " + bytesText(*i.Used); {
-	case i.Size == 0:
-		return text
-	case *i.SizeEnforced:
-		return text + " of " + bytesText(i.Size)
-	default:
-		return text + " of " + bytesText(i.Size) + ", which is only watched here: more is not refused"
-	}
 }
 
 func volumeRenameCommand() *cli.Command {

@@ -93,7 +93,7 @@ func bound(mountpoint, dir string) bool {
 
 // listed returns what is known of a volume without looking for changes.
 func listed(c *cli.Context, host *openedHost, name string) (*volume.Info, error) {
-	infos, err := host.Volumes.List(c.Context, false)
+	infos, err := host.Volumes.List(c.Context, volume.ListOptions{})
 	if err != nil {
 		return nil, err
 	}

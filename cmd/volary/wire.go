@@ -131,10 +131,11 @@ func openStore(h *home, write bool) (*api.Host, error) {
 	host := &api.Host{
 		Blocks: s, Sessions: sessions{s}, Pins: pins,
 		Origins: api.OriginsFor(pins, uint32(os.Geteuid())), Owners: pins,
-		Upkeep: upkeep{home: h, store: s, pins: pins}, Closer: s,
+		Closer: s,
 	}
 	host.Volumes = &lazyVolumes{home: h, host: host, log: log}
 	host.Tags = tags{pins, host}
+	host.Upkeep = upkeep{home: h, store: s, pins: pins, host: host}
 	return host, nil
 }
 
@@ -209,6 +210,7 @@ type upkeep struct {
 	home  *home
 	store *store.Store
 	pins  *local.Set
+	host  *api.Host
 }
 
 func (u upkeep) Collect(ctx context.Context, dryRun bool) (api.Collected, error) {
@@ -232,6 +234,13 @@ func (u upkeep) Status(ctx context.Context) (api.Status, error) {
 		return st, err
 	}
 	st.Blocks, st.Bytes, st.Disk, st.Free = uint64(s.Blocks), uint64(s.Bytes), uint64(s.Disk), uint64(s.Free)
+	if vs, ok := u.host.Volumes.(interface {
+		Count(context.Context) (volume.Counts, error)
+	}); ok {
+		if st.Volumes, err = vs.Count(ctx); err != nil {
+			return st, err
+		}
+	}
 	for _, err := range u.pins.All(ctx) {
 		if err != nil {
 			return st, err

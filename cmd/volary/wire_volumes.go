@@ -161,7 +161,7 @@ func (l *lazyVolumes) open() (*volume.Manager, error) {
 // none reports whether no volume was ever made; then a question need not make the database.
 func (l *lazyVolumes) none() bool { return !exists(l.home.path(volumesDir)) }
 
-func (l *lazyVolumes) List(ctx context.Context, trash bool) ([]volume.Info, error) {
+func (l *lazyVolumes) List(ctx context.Context, o volume.ListOptions) ([]volume.Info, error) {
 	if l.none() {
 		return nil, nil
 	}
@@ -169,7 +169,18 @@ func (l *lazyVolumes) List(ctx context.Context, trash bool) ([]volume.Info, erro
 	if err != nil {
 		return nil, err
 	}
-	return m.List(ctx, trash)
+	return m.List(ctx, o)
+}
+
+func (l *lazyVolumes) Count(ctx context.Context) (volume.Counts, error) {
+	if l.none() {
+		return volume.Counts{}, nil
+	}
+	m, err := l.open()
+	if err != nil {
+		return volume.Counts{}, err
+	}
+	return m.Count(ctx)
 }
 
 func (l *lazyVolumes) Inspect(ctx context.Context, name string) (*volume.Info, error) {

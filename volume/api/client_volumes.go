@@ -3,9 +3,9 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
-	"strconv"
 
 	"github.com/ipfs/go-cid"
 
@@ -16,8 +16,8 @@ type remoteVolumes struct{ *client }
 
 var _ Volumes = remoteVolumes{}
 
-func (c remoteVolumes) List(ctx context.Context, trash bool) (infos []volume.Info, _ error) {
-	for i, err := range list[volume.Info](ctx, c.client, prefix+"/volumes?trash="+strconv.FormatBool(trash)) {
+func (c remoteVolumes) List(ctx context.Context, o volume.ListOptions) (infos []volume.Info, _ error) {
+	for i, err := range list[volume.Info](ctx, c.client, fmt.Sprintf("%s/volumes?trash=%t&dirty=%t", prefix, o.Trash, o.Dirty)) {
 		if err != nil {
 			return nil, err
 		}

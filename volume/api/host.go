@@ -69,7 +69,7 @@ type Owners interface {
 
 // Volumes are the host's volumes; see [volume.Manager].
 type Volumes interface {
-	List(ctx context.Context, trash bool) ([]volume.Info, error)
+	List(ctx context.Context, o volume.ListOptions) ([]volume.Info, error)
 	Inspect(ctx context.Context, name string) (*volume.Info, error)
 	Resolve(ctx context.Context, ref string) (cid.Cid, error)
 	Do(ctx context.Context, op volume.Operation) (volume.Result, error)
@@ -101,14 +101,15 @@ type Collected struct {
 
 // Status is the state of a host at a glance.
 type Status struct {
-	Home    string `json:"home"`
-	Daemon  bool   `json:"daemon"` // answered by a daemon
-	Version string `json:"version"`
-	PeerID  string `json:"peer_id"`
-	Pins    uint64 `json:"pins"`
-	Tags    uint64 `json:"tags"`
-	Blocks  uint64 `json:"blocks"`
-	Bytes   uint64 `json:"bytes"`      // of blocks
-	Disk    uint64 `json:"disk_bytes"` // used by the store
-	Free    uint64 `json:"free_bytes"` // on its file system
+	Home    string        `json:"home"`
+	Daemon  bool          `json:"daemon"` // answered by a daemon
+	Version string        `json:"version"`
+	PeerID  string        `json:"peer_id"`
+	Pins    uint64        `json:"pins"`
+	Tags    uint64        `json:"tags"`
+	Volumes volume.Counts `json:"volumes"`
+	Blocks  uint64        `json:"blocks"`
+	Bytes   uint64        `json:"bytes"`      // of blocks
+	Disk    uint64        `json:"disk_bytes"` // used by the store
+	Free    uint64        `json:"free_bytes"` // on its file system
 }

@@ -113,16 +113,24 @@ type statusCollector struct {
 
 type statusGauge struct {
 	desc  *prometheus.Desc
+	kind  prometheus.ValueType
 	value func(*Status) uint64
 }
 
 func newStatusCollector(u Upkeep, log *slog.Logger) *statusCollector {
 	gauge := func(name, help string, value func(*Status) uint64) statusGauge {
-		return statusGauge{prometheus.NewDesc(name, help, nil, nil), value}
+		return statusGauge{prometheus.NewDesc(name, help, nil, nil), prometheus.GaugeValue, value}
+	}
+	counted := func(name, help string, value func(*Status) uint64) statusGauge {
+		return statusGauge{prometheus.NewDesc(name, help, nil, nil), prometheus.CounterValue, value}
 	}
 	return &statusCollector{upkeep: u, log: log, gauges: []statusGauge{
 		gauge("volary_pins", "Roots that are pinned.", func(s *Status) uint64 { return s.Pins }),
 		gauge("volary_tags", "Tags.", func(s *Status) uint64 { return s.Tags }),
+		gauge("volary_volumes", "Volumes.", func(s *Status) uint64 { return s.Volumes.Volumes }),
+		gauge("volary_volumes_mounted", "Volumes that somebody has mounted.", func(s *Status) uint64 { return s.Volumes.Mounted }),
+		gauge("volary_volumes_failing", "Volumes whose last automatic commit, or mount at the start, failed.", func(s *Status) uint64 { return s.Volumes.Failing }),
+		counted("volary_volume_commits_failed_total", "Automatic commits that failed.", func(s *Status) uint64 { return s.Volumes.FailedCommits }),
 		gauge("volary_store_blocks", "Blocks in the store.", func(s *Status) uint64 { return s.Blocks }),
 		gauge("volary_store_bytes", "Bytes of the blocks in the store.", func(s *Status) uint64 { return s.Bytes }),
 		gauge("volary_store_disk_bytes", "Disk space the store uses.", func(s *Status) uint64 { return s.Disk }),
@@ -143,7 +151,7 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	for _, g := range c.gauges {
-		ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, float64(g.value(&st)))
+		ch <- prometheus.MustNewConstMetric(g.desc, g.kind, float64(g.value(&st)))
 	}
 }
 

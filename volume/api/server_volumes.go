@@ -27,11 +27,15 @@ func (s *Server) handleVolumes(pattern string, h func(*call, Volumes) error) {
 }
 
 func (c *call) listVolumes(vs Volumes) error {
-	trash, err := c.flag("trash")
-	if err != nil {
+	var o volume.ListOptions
+	var err error
+	if o.Trash, err = c.flag("trash"); err != nil {
 		return err
 	}
-	infos, err := vs.List(c.r.Context(), trash)
+	if o.Dirty, err = c.flag("dirty"); err != nil {
+		return err
+	}
+	infos, err := vs.List(c.r.Context(), o)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/volary/volary/volume"
+)
+
+func volumeLsCommand() *cli.Command {
+	return command(cli.Command{
+		Name:  "ls",
+		Usage: "list the volumes",
+		Description: "HEAD is the beginning of the last snapshot's CID, which stands for it wherever a REF can; --json has all of it.\n" +
+			"DIRTY is yes if something was changed since the last snapshot, perhaps back again: inspect looks closer. It is ? while\n" +
+			"somebody works on the volume, and without a daemon. FAILED is when an automatic commit failed last, if none went well\n" +
+			"since, or the mount at the daemon's start; inspect says why.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "trash", Usage: "also list removed volumes that can be taken back"},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print names only"},
+		},
+		Action: onHost(readOnly, volumeLs),
+	}, 0, 0)
+}
+
+func volumeLs(c *cli.Context, host *openedHost) error {
+	names := c.Bool("quiet")
+	infos, err := host.Volumes.List(c.Context, volume.ListOptions{Trash: c.Bool("trash"), Dirty: !names})
+	if err != nil {
+		return err
+	}
+	out := outputOf(c)
+	w := columns(out.w)
+	defer w.Flush()
+	if !names && !out.json {
+		fmt.Fprintln(w, "NAME\tHEAD\tSEQ\tCOMMITTED\tSIZE\tMOUNTED\tDIRTY\tFAILED")
+	}
+	short := shortHeads(infos)
+	for _, i := range infos {
+		err := out.object(i, func(io.Writer) {
+			if names {
+				fmt.Fprintln(w, i.Name)
+				return
+			}
+			fmt.Fprintln(w, volumeLine(i, i.Head.String()[:short]))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shortHead is how much of a head is printed at least.
+const shortHead = minAbbreviation + 4
+
+// shortHeads is how much of the heads tells those apart that differ.
+func shortHeads(infos []volume.Info) int {
+	for n := shortHead; ; n++ {
+		seen, clash := map[string]volume.CID{}, false
+		for _, i := range infos {
+			head := i.Head.String()
+			if len(head) <= n {
+				return len(head)
+			}
+			other, has := seen[head[:n]]
+			clash = clash || has && other != i.Head
+			seen[head[:n]] = i.Head
+		}
+		if !clash {
+			return n
+		}
+	}
+}
+
+func volumeLine(i volume.Info, head string) string {
+	committed, size, failed := "-", "-", "-"
+	if !i.Time.IsZero() {
+		committed, size = timeText(i.Time), bytesText(i.Bytes)
+	}
+	if i.Failure != nil {
+		failed = timeText(i.Failure.Time)
+	}
+	dirty := "?"
+	if i.Dirty != nil {
+		dirty = map[bool]string{true: "yes", false: "no"}[*i.Dirty]
+	}
+	where := mountedText(i)
+	if i.Removed != nil {
+		where, dirty = "removed "+timeText(*i.Removed), "no"
+	}
+	return strings.Join([]string{i.Name, head, fmt.Sprint(i.Sequence), committed, size, where, dirty, failed}, "\t")
+}
+
+// mountedText says where people see a volume, or else that somebody does.
+func mountedText(i volume.Info) string {
+	var at []string
+	for _, user := range i.Users {
+		if dir, ok := strings.CutPrefix(user, volume.DirUser); ok {
+			at = append(at, quote(dir))
+		}
+	}
+	switch {
+	case len(i.Users) == 0:
+		return "no"
+	case len(at) == 0:
+		return "yes"
+	}
+	return strings.Join(at, ", ")
+}
+
+func volumeInspectCommand() *cli.Command {
+	return command(cli.Command{
+		Name:      "inspect",
+		Usage:     "show all about a volume",
+		ArgsUsage: "NAME",
+		Action: onHost(readWrite, func(c *cli.Context, host *openedHost) error {
+			i, err := host.Volumes.Inspect(c.Context, c.Args().First())
+			if err != nil {
+				return err
+			}
+			return outputOf(c).object(i, func(out io.Writer) { inspectText(out, i) })
+		}),
+	}, 1, 1)
+}
+
+func inspectText(out io.Writer, i *volume.Info) {
+	w := columns(out)
+	defer w.Flush()
+	fmt.Fprintf(w, "name\t%s\nhead\t%s\nsequence\t%d\ncreated\t%s\n", i.Name, i.Head, i.Sequence, timeText(i.Created))
+	if !i.Time.IsZero() {
+		fmt.Fprintf(w, "committed\t%s\nsize\t%d files, %s\n", timeText(i.Time), i.Files, bytesText(i.Bytes))
+	}
+	if i.Mountpoint != "" {
+		fmt.Fprintf(w, "mounted\t%s, by %s\n", i.Mountpoint, strings.Join(i.Users, ", "))
+	}
+	switch {
+	case i.Dirty == nil:
+		fmt.Fprintln(w, "changes\tunknown without the daemon")
+	case *i.Dirty:
+		fmt.Fprintf(w, "changes\tnot committed, on %s\n", i.Base)
+	}
+	if i.Used != nil {
+		fmt.Fprintf(w, "size\t%s\n", sizeText(i))
+	}
+	if f := i.Failure; f != nil {
+		fmt.Fprintf(w, "failed\t%s, %s: %s\n", timeText(f.Time), f.What, quote(f.Error))
+	}
+	for _, key := range slices.Sorted(maps.Keys(i.Options)) {
+		fmt.Fprintf(w, "option\t%s=%s\n", key, i.Options[key])
+	}
+	for _, tag := range slices.Sorted(maps.Keys(i.Tags)) {
+		fmt.Fprintf(w, "tag\t%s %s\n", tag, i.Tags[tag])
+	}
+}
+
+// sizeText is for volumes of which is known what their changes take.
+func sizeText(i *volume.Info) string {
+	switch text := "changes take " + bytesText(*i.Used); {
+	case i.Size == 0:
+		return text
+	case *i.SizeEnforced:
+		return text + " of " + bytesText(i.Size)
+	default:
+		return text + " of " + bytesText(i.Size) + ", which is only watched here: more is not refused"
+	}
+}

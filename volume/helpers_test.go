@@ -35,6 +35,7 @@ type host struct {
 	isTag   func(ctx context.Context, name string) (bool, error)
 	started func(*volume.Info)
 	logger  *slog.Logger
+	reserve uint64
 }
 
 func newHost(t *testing.T, m volume.Mounter) *host {
@@ -68,8 +69,8 @@ func (h *host) open() {
 		},
 		Blocks: h.store, Pins: h.pins, Own: h.pins, IsTag: h.isTag, Tags: h.pins, Mounter: h.mounter, Pauser: h.pauser,
 		Author: "test", Boot: h.boot, Logger: h.logger,
-		Started: h.started,
-		Now:     h.clock,
+		Started: h.started, Reserve: h.reserve,
+		Now: h.clock,
 		Step: func(label string) error {
 			if h.step == nil {
 				return nil

@@ -2,6 +2,8 @@ package volume
 
 import (
 	"context"
+	"errors"
+	"syscall"
 	"time"
 
 	"github.com/volary/volary/snapshot"
@@ -19,7 +21,7 @@ type Info struct {
 	Created    time.Time         `json:"created"`
 	Options    map[string]string `json:"options,omitempty"`
 	Tags       map[string]CID    `json:"tags,omitempty"`
-	Dirty      *bool             `json:"dirty,omitempty"` // there are changes that no commit has; only when asked for, and where it can be known now
+	Dirty      *bool             `json:"dirty,omitempty"` // there are changes that no commit has, or the disk is too full to tell; only when asked for, and where it can be known now
 	Base       CID               `json:"base,omitzero"`   // what the changes are on
 	Mountpoint string            `json:"mountpoint,omitempty"`
 	Users      []string          `json:"users,omitempty"`
@@ -60,6 +62,9 @@ func (m *Manager) info(ctx context.Context, r *record, withDirty bool) (*Info, e
 		i.SizeEnforced, i.Used = &space.Enforced, &space.Used
 	}
 	dirty, err := m.dirty(ctx, r)
+	if errors.Is(err, syscall.ENOSPC) {
+		dirty, err = true, nil // there was something to store
+	}
 	i.Dirty = &dirty
 	return i, err
 }

@@ -29,8 +29,17 @@ type Result struct {
 	Retained    []Retained           `json:"retained,omitempty"`
 }
 
-// Do runs an operation.
-func (m *Manager) Do(ctx context.Context, op Operation) (Result, error) { return op.run(ctx, m) }
+// Do runs an operation. If the disk is full, one that ends something is run again, hooks included, with the reserve.
+func (m *Manager) Do(ctx context.Context, op Operation) (res Result, err error) {
+	if !finishes(op) {
+		return op.run(ctx, m)
+	}
+	err = m.withReserve(func() error {
+		res, err = op.run(ctx, m)
+		return err
+	})
+	return res, err
+}
 
 // operations has an empty operation of each kind, under its name in requests.
 func operations() map[string]Operation {

@@ -15,6 +15,7 @@ const (
 	logDir    = "dir"
 	logSize   = "size"
 	logUsed   = "used"
+	logFile   = "file"
 )
 
 // Start brings back what was mounted when the process before this one ended: mounts that outlived it are taken
@@ -22,6 +23,9 @@ const (
 // overlays; those that no volume knows of become snapshots of their own. A volume that cannot be mounted is told in the
 // error, and hinders no other. An operation on a volume that is not back yet waits for it, or brings it back itself.
 func (m *Manager) Start(ctx context.Context) error {
+	if err := m.reserve.restore(); err != nil {
+		m.log.Warn("there is no reserve for a full disk", logError, err)
+	}
 	m.emptyTrash(ctx)
 	rs, err := m.db.list(bucketVolumes)
 	errs := []error{err}
@@ -57,7 +61,11 @@ func (m *Manager) startOnce(ctx context.Context, name string) error {
 	if !waits {
 		return nil
 	}
-	r, err := m.start(ctx, name)
+	var r *record
+	err := m.withReserve(func() (err error) {
+		r, err = m.start(ctx, name)
+		return err
+	})
 	if ctx.Err() != nil {
 		return err
 	}

@@ -130,6 +130,7 @@ type Options struct {
 	Chunker string                   // of volumes that do not say; the importer's if empty
 	Logger  *slog.Logger             // nil discards
 	Now     func() time.Time         // nil: time.Now
+	Reserve uint64                   // bytes of the disk that Start and Run keep free for finishing what was begun; 0: none
 	Boot    string                   // names the boot of the machine; empty: ask the kernel
 	Started func(*Info)              // nil, or called with each volume that is mounted again, before anybody else has it
 	Step    func(label string) error // nil, or called before each durable step; its error stops there
@@ -143,6 +144,7 @@ type Manager struct {
 	db  *state
 	log *slog.Logger
 
+	reserve  *reserve
 	sweeping sync.Mutex    // one sweep at a time
 	retired  chan struct{} // has an element if there is something to sweep
 	making   sync.Mutex    // between the directory of an overlay and the record of it
@@ -181,6 +183,7 @@ func Open(dir string, o Options) (*Manager, error) {
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
+	m.reserve = &reserve{path: filepath.Join(dir, reserveFile), size: o.Reserve, log: m.log}
 	if o.Mounter != nil {
 		if err := m.expectStart(); err != nil {
 			return nil, errors.Join(fmt.Errorf("open volumes: %w", err), db.close())

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/BurntSushi/toml"
+	"github.com/dustin/go-humanize"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/urfave/cli/v2"
@@ -20,6 +22,7 @@ import (
 	"github.com/volary/volary/snapshot/importer"
 	"github.com/volary/volary/snapshot/store"
 	"github.com/volary/volary/snapshot/view"
+	"github.com/volary/volary/volume"
 )
 
 // home is the directory that holds a host's state:
@@ -47,10 +50,13 @@ type config struct {
 	Chunker     string `toml:"chunker" json:"chunker"`           // of snapshots, such as size-1048576
 	SocketGroup string `toml:"socket_group" json:"socket_group"` // group that may use the daemon's socket; empty: the daemon's own
 	IOTimeout   string `toml:"io_timeout" json:"io_timeout"`     // how long a read in a mount waits for data that nobody has
+	Reserve     string `toml:"reserve" json:"reserve"`           // of the disk, for finishing commits when it is full
 }
 
 func defaultConfig() config {
-	return config{Chunker: importer.DefaultChunker, IOTimeout: view.DefaultIOTimeout.String()}
+	return config{
+		Chunker: importer.DefaultChunker, IOTimeout: view.DefaultIOTimeout.String(), Reserve: bytesText(volume.DefaultReserve),
+	}
 }
 
 // check says whether the values can be what is meant.
@@ -60,6 +66,9 @@ func (c config) check() error {
 	}
 	if d, err := time.ParseDuration(c.IOTimeout); err != nil || d <= 0 {
 		return fmt.Errorf("io_timeout %q is no time such as 30s", c.IOTimeout)
+	}
+	if n, err := humanize.ParseBytes(c.Reserve); err != nil || n > math.MaxInt64 {
+		return fmt.Errorf("reserve %q is no size such as 64MiB, or 0", c.Reserve)
 	}
 	return nil
 }
@@ -168,7 +177,7 @@ func (h *home) readConfig() error {
 		return usagef("%s: %v", h.path("config.toml"), err)
 	}
 	if unknown := md.Undecoded(); len(unknown) > 0 {
-		return usagef("%s: unknown key %q\nknown are chunker, socket_group and io_timeout", h.path("config.toml"), unknown[0].String())
+		return usagef("%s: unknown key %q\nknown are chunker, socket_group, io_timeout and reserve", h.path("config.toml"), unknown[0].String())
 	}
 	if err := h.config.check(); err != nil {
 		return usagef("%s: %v", h.path("config.toml"), err)

@@ -83,8 +83,8 @@ func showConfig(c *cli.Context) error {
 		return err
 	}
 	return outputOf(c).object(configJSON{h.dir, h.path("config.toml"), h.config}, func(w io.Writer) {
-		fmt.Fprintf(w, "# state: %s\n# file:  %s\nchunker = %q\nsocket_group = %q\nio_timeout = %q\n",
-			h.dir, h.path("config.toml"), h.config.Chunker, h.config.SocketGroup, h.config.IOTimeout)
+		fmt.Fprintf(w, "# state: %s\n# file:  %s\nchunker = %q\nsocket_group = %q\nio_timeout = %q\nreserve = %q\n",
+			h.dir, h.path("config.toml"), h.config.Chunker, h.config.SocketGroup, h.config.IOTimeout, h.config.Reserve)
 	})
 }
 

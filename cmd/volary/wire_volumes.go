@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/ipfs/go-cid"
 
 	"github.com/volary/volary/volume"
@@ -74,8 +75,12 @@ func serveVolumes(ctx context.Context, h *home, host *api.Host, log *slog.Logger
 		lower = holder.NewLower(holder.LowerOptions{Holder: client, IOTimeout: timeout, Logger: log})
 		mounter = overlay.New(lower)
 	}
+	reserve, err := humanize.ParseBytes(h.config.Reserve)
+	if err != nil {
+		return nil, err
+	}
 	m, err := openVolumes(h, host, volume.Options{
-		Mounter: mounter, Pauser: openFreezer(h, log), Logger: log, Started: func(i *volume.Info) { rebind(i, log) },
+		Reserve: reserve, Mounter: mounter, Pauser: openFreezer(h, log), Logger: log, Started: func(i *volume.Info) { rebind(i, log) },
 	})
 	if err != nil {
 		return nil, err

@@ -46,7 +46,16 @@ func mountTmpfs(path string, size uint64) error {
 		limit = fmt.Sprintf("size=%d", size)
 	}
 	if mounted {
-		return unix.Mount("", path, "", unix.MS_REMOUNT, limit)
+		err := unix.Mount("", path, "", unix.MS_REMOUNT, limit)
+		if err == unix.EINVAL { // there is more in it; then no more than that
+			var st unix.Statfs_t
+			if err := unix.Statfs(path, &st); err != nil {
+				return err
+			}
+			limit = fmt.Sprintf("size=%d", max(1, st.Blocks-st.Bfree)*uint64(st.Bsize))
+			err = unix.Mount("", path, "", unix.MS_REMOUNT, limit)
+		}
+		return err
 	}
 	return unix.Mount("volary", path, "tmpfs", 0, "mode=700,"+limit)
 }

@@ -127,6 +127,11 @@ func TestRealASizeIsALimitWhereItCanBe(t *testing.T) {
 			o.Size = 8 * mib
 			must(t, m.Mount(t.Context(), base, dir, o))
 			limited(8 * mib)
+			o.Size = mib
+			must(t, m.Mount(t.Context(), base, dir, o))
+			if n := fill(t, filepath.Join(m.Path(dir), "more"), mib); c.enforced && n > 0 {
+				t.Errorf("%d bytes were written beyond a limit that was lowered", n)
+			}
 			if got, err := os.ReadFile(filepath.Join(m.Path(dir), "a")); err != nil || string(got) != "data" {
 				t.Errorf("the base: %q, %v", got, err)
 			}

@@ -1,0 +1,72 @@
+//go:build real
+
+package main
+
+import "testing"
+
+// withVolume has a daemon on a small disk, with a volume data mounted at mnt; disk and daemon are gone with the shell.
+const withVolume = `
+truncate -s 200M disk.img; mkfs.ext4 -q -m 0 disk.img; mkdir disk; mount -o loop disk.img disk
+export VOLARY_HOME=$PWD/disk/state
+until_ok() { for _ in $(seq 600); do if "$@" >/dev/null 2>&1; then return; fi; sleep 0.05; done; echo "in vain: $*" >&2; return 1; }
+daemon() { volary daemon --reserve 24MiB 2>>log & pid=$!; until_ok grep -q listening log; }
+stop() { kill $pid && wait $pid; }
+end() { set +e; cat log >&2; umount mnt; volary volume umount data; umount $VOLARY_HOME/volumes/overlays/*/merged; stop; umount $VOLARY_HOME/volumes/overlays/*/closed/base; until_ok umount disk; }
+trap end EXIT
+mkdir base mnt; echo base > base/a; volary snapshot base --tag base
+daemon
+volary volume create data --from base
+volary volume mount data mnt
+fill() { if "$@" 2>err; then echo "the disk is not full" >&2; exit 1; fi; grep -q 'No space' err; }
+refused() { code=$1; shift; status=0; "$@" 2>err || status=$?; cat err >&2; test $status = $code; test "$(grep -c ^volary: err)" = 1; }
+`
+
+func TestRealWhatAFullDiskHasIsCommitted(t *testing.T) {
+	shell(t, t.TempDir(), withVolume+`
+head -c 500000 /dev/urandom > mnt/new
+fill dd if=/dev/zero of=mnt/zeros bs=64k
+sync; fill sh -c 'cat /dev/zero >> mnt/zeros'
+cp -a mnt copy
+cid=$(volary volume commit data)
+grep -q 'reserve used up' log
+test ! -e disk/state/volumes/reserve
+VOLARY_HOME=$PWD/disk/state volary restore $cid restored
+diff -r copy restored
+rm -r restored
+# again, with nothing left of the reserve: what it gave is there
+echo more > mnt/more
+volary volume commit data
+volary cat data/more
+volary volume umount data
+diff -r <(volary ls data) <(printf 'a\nmore\nnew\nzeros\n')
+# what the volume took is free again, and the reserve there
+until_ok grep -q 'reserve is there again' log
+volary volume mount data mnt
+fill dd if=/dev/zero of=mnt/other bs=64k
+volary volume rm --force data
+volary volume undelete data
+volary volume inspect data
+! volary volume umount data 2>/dev/null`)
+}
+
+func TestRealWhatDoesNotFitTheDiskStaysInTheVolume(t *testing.T) {
+	shell(t, t.TempDir(), withVolume+`
+fill dd if=/dev/urandom of=mnt/large bs=64k
+sum=$(sha256sum < mnt/large)
+refused 6 volary volume commit data
+grep -q 'stays in the volume' err
+refused 6 volary volume umount data
+refused 6 volary volume rm data
+test "$(volary volume inspect --json data | grep -o '"dirty":[a-z]*')" = '"dirty":true'
+volary volume mount data mnt
+test "$(sha256sum < mnt/large)" = "$sum"
+# room is made in the volume itself
+truncate -s 1M mnt/large
+sum=$(sha256sum < mnt/large)
+volary gc
+cid=$(volary volume commit data)
+volary volume umount data
+volary restore $cid restored
+test "$(sha256sum < restored/large)" = "$sum"
+volary verify $cid`)
+}

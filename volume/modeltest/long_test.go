@@ -16,7 +16,19 @@ func TestLongAVolumeIsAPlainDirectory(t *testing.T) {
 		if i%3 == 2 {
 			options["lower"] = volume.LowerFull
 		}
-		t.Run(fmt.Sprint(i), func(t *testing.T) { model(t, options, 10_000) })
+		t.Run(fmt.Sprint(i), func(t *testing.T) { model(t, options, "", 10_000) })
+	}
+}
+
+// TestLongDaemonsDieAndAVolumeIsAPlainDirectory takes 30,000 steps, with a daemon that ends at about every fiftieth.
+func TestLongDaemonsDieAndAVolumeIsAPlainDirectory(t *testing.T) {
+	bin := program(t)
+	for i := range 3 {
+		options := map[string]string{}
+		if i == 2 {
+			options["lower"] = volume.LowerFull
+		}
+		t.Run(fmt.Sprint(i), func(t *testing.T) { model(t, options, bin, 10_000) })
 	}
 }
 

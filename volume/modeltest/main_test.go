@@ -54,8 +54,10 @@ func held(dir string) (holder.LowerOptions, error) {
 }
 
 // letGo waits until nobody holds mounts of a directory, and nothing of it is open.
-func letGo(dir string) error {
-	lock, err := os.OpenFile(socketOf(dir)+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+func letGo(dir string) error { return letGoOf(socketOf(dir)) }
+
+func letGoOf(socket string) error {
+	lock, err := os.OpenFile(socket+".lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}

@@ -39,15 +39,25 @@ func number(t *testing.T, env string, otherwise uint64) uint64 {
 }
 
 func TestRealAVolumeIsAPlainDirectory(t *testing.T) {
-	t.Run("lazy", func(t *testing.T) { model(t, nil, 2_000) })
-	t.Run("full", func(t *testing.T) { model(t, map[string]string{"lower": volume.LowerFull}, 1_000) })
+	t.Run("lazy", func(t *testing.T) { model(t, nil, "", 2_000) })
+	t.Run("full", func(t *testing.T) { model(t, map[string]string{"lower": volume.LowerFull}, "", 1_000) })
 }
 
-// model runs random operations on a volume and on a plain directory.
-func model(t *testing.T, options map[string]string, steps uint64) {
+// TestRealDaemonsDieAndAVolumeIsAPlainDirectory is about the real program: it is killed and upgraded in the middle of
+// what it does, while the mount is in use and files are held open.
+func TestRealDaemonsDieAndAVolumeIsAPlainDirectory(t *testing.T) {
+	bin := program(t)
+	t.Run("lazy", func(t *testing.T) { model(t, nil, bin, 2_000) })
+	t.Run("full", func(t *testing.T) { model(t, map[string]string{"lower": volume.LowerFull}, bin, 1_000) })
+}
+
+// model runs random operations on a volume and on a plain directory. If it is given a program, its daemons have the
+// volume, and end now and then.
+func model(t *testing.T, options map[string]string, program string, steps uint64) {
 	seed, steps := number(t, envSeed, rand.Uint64N(1e9)), number(t, envSteps, steps)
 	disk := disktest.New(t, 8<<30)
-	ops, failed := run(t, filepath.Join(disk.Mount, "first"), options, random(seed, int(steps), options["lower"] == volume.LowerFull))
+	ops, failed := run(t, filepath.Join(disk.Mount, "first"), program, options,
+		random(seed, int(steps), options["lower"] == volume.LowerFull, program != ""))
 	if failed == nil {
 		return
 	}
@@ -59,7 +69,7 @@ func model(t *testing.T, options map[string]string, steps uint64) {
 	n := 0
 	ops = modeltest.Shrink(ops, time.Now().Add(5*time.Minute), func(ops []modeltest.Op) bool {
 		n++
-		_, err := run(t, filepath.Join(disk.Mount, fmt.Sprint("shrink-", n)), options, list(ops))
+		_, err := run(t, filepath.Join(disk.Mount, fmt.Sprint("shrink-", n)), program, options, list(ops))
 		return err != nil
 	})
 	for _, o := range ops {
@@ -80,7 +90,7 @@ func list(ops []modeltest.Op) source {
 }
 
 // random makes operations, with a commit after every few, and now and then something else after that.
-func random(seed uint64, steps int, copied bool) source {
+func random(seed uint64, steps int, copied, killing bool) source {
 	g := modeltest.NewGenerator(seed, copied)
 	untilCommit := 150
 	var next []string
@@ -95,11 +105,17 @@ func random(seed uint64, steps int, copied bool) source {
 		}
 		g.Count(r.pair)
 		untilCommit = 1 + g.IntN(60)
+		if killing {
+			untilCommit = 1 + g.IntN(30)
+		}
 		next = []string{"commit"}
 		if n < 250 {
 			next = []string{"rebase"}
 		}
 		others := []string{"look", "look", "look", "remount", "remount", "restart", "rebase", "rebase", "rollback", "clone", "collect"}
+		if killing {
+			others = append(others, "kill", "kill", "kill", "kill", "kill", "kill", "kill", "upgrade", "upgrade", "upgrade")
+		}
 		if i := g.IntN(2 * len(others)); i < len(others) {
 			next = append(next, others[i])
 		}
@@ -108,11 +124,11 @@ func random(seed uint64, steps int, copied bool) source {
 }
 
 // run does what a source says with a fresh volume in a directory, and returns what was done and how it failed.
-func run(t *testing.T, dir string, options map[string]string, next source) (ops []modeltest.Op, err error) {
+func run(t *testing.T, dir, program string, options map[string]string, next source) (ops []modeltest.Op, err error) {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
 	began := time.Now()
-	r, err := newRig(ctx, dir, options)
+	r, err := newRig(ctx, dir, program, options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,6 +138,12 @@ func run(t *testing.T, dir string, options map[string]string, next source) (ops 
 		}
 		t.Logf("%d steps, %d commits, %d comparisons, errors on both sides: %v, in %v", len(ops), r.made, r.compare,
 			r.errors, time.Since(began).Round(time.Second))
+		if d, ok := r.host.(*daemon); ok {
+			t.Logf("daemons killed or told to end: %v; in the middle of a request: %d", d.kills, d.cut)
+			if t.Failed() || err != nil {
+				t.Logf("the daemons said:\n%s", d.log.Bytes())
+			}
+		}
 	}()
 	for o, more := next(r, 0); more; o, more = next(r, len(ops)) {
 		ops = append(ops, o)

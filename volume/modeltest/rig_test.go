@@ -15,8 +15,10 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/pinset/local"
+	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/blockstest"
 	"github.com/volary/volary/snapshot/importer"
 	"github.com/volary/volary/snapshot/meta"
@@ -80,6 +82,27 @@ func (m *machine) manage(ctx context.Context) (err error) {
 
 func (m *machine) close() error { return errors.Join(m.Manager.Close(), m.store.Close()) }
 
+func (m *machine) blocks() snapshot.Blocks { return m.store }
+
+func (m *machine) collect(ctx context.Context) error {
+	_, err := m.pins.Collect(ctx, local.CollectOptions{})
+	return err
+}
+
+func (m *machine) restart(ctx context.Context) error {
+	if err := m.Manager.Close(); err != nil {
+		return err
+	}
+	return m.manage(ctx)
+}
+
+func (m *machine) reopen(ctx context.Context) error {
+	if err := m.close(); err != nil {
+		return err
+	}
+	return m.open(ctx)
+}
+
 // contents are the files of a snapshot.
 func (m *machine) contents(t *testing.T, c cid.Cid) map[string]string {
 	t.Helper()
@@ -101,9 +124,22 @@ func (m *machine) contents(t *testing.T, c cid.Cid) map[string]string {
 	return files
 }
 
+// host has the volumes: this process, or a daemon.
+type host interface {
+	Do(ctx context.Context, op volume.Operation) (volume.Result, error)
+	Resolve(ctx context.Context, ref string) (cid.Cid, error)
+	blocks() snapshot.Blocks
+	collect(ctx context.Context) error
+	restart(ctx context.Context) error // while mounts go on
+	reopen(ctx context.Context) error  // when nothing is mounted
+	close() error
+}
+
+var _ host = (*machine)(nil)
+
 // rig is a volume, and a plain directory on the same file system that is to be the same.
 type rig struct {
-	machine
+	host
 	dir     string
 	since   time.Time
 	pair    *modeltest.Pair
@@ -116,18 +152,24 @@ type rig struct {
 
 const name = "data"
 
-// recent is how many commits are gone back to. Retention keeps twice as many, for a rollback makes some of its own.
+// recent is how many commits are gone back to. Retention keeps more, for rollbacks and daemons that end make some, too.
 const recent = 20
 
-func newRig(ctx context.Context, dir string, options map[string]string) (*rig, error) {
-	r := &rig{machine: machine{dir: filepath.Join(dir, "state")}, dir: dir, since: time.Now().Add(-time.Minute), errors: map[string]int{}}
-	if err := os.MkdirAll(r.machine.dir, 0o711); err != nil {
+// newRig makes a volume below a directory; a daemon has it if there is a program for one.
+func newRig(ctx context.Context, dir, program string, options map[string]string) (*rig, error) {
+	r := &rig{dir: dir, since: time.Now().Add(-time.Minute), errors: map[string]int{}}
+	state := filepath.Join(dir, "state")
+	err := os.MkdirAll(state, 0o711)
+	if err == nil && program != "" {
+		r.host, err = newDaemon(ctx, program, state)
+	} else if err == nil {
+		m := &machine{dir: state}
+		r.host, err = m, m.open(ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
-	if err := r.open(ctx); err != nil {
-		return nil, err
-	}
-	all := map[string]string{"commit": volume.CommitManually, "keep": fmt.Sprint("last:", 2*recent)}
+	all := map[string]string{"commit": volume.CommitManually, "keep": fmt.Sprint("last:", 4*recent)}
 	maps.Copy(all, options)
 	if _, err := r.Do(ctx, &volume.Create{Name: name, Options: all}); err != nil {
 		return nil, errors.Join(err, r.close())
@@ -142,8 +184,19 @@ func newRig(ctx context.Context, dir string, options map[string]string) (*rig, e
 func (r *rig) end(ctx context.Context) error {
 	r.note()
 	r.pair.Close()
+	if err := r.join(); err != nil {
+		return err
+	}
 	_, err := r.Do(ctx, &volume.Unmount{Name: name})
 	return errors.Join(err, r.close())
+}
+
+// join waits until nothing happens beside.
+func (r *rig) join() error {
+	if d, ok := r.host.(*daemon); ok {
+		return d.join()
+	}
+	return nil
 }
 
 // note adds up what the pair saw.
@@ -167,7 +220,7 @@ func (r *rig) newPlain(ctx context.Context) error {
 	}
 	r.plains++
 	r.pair = modeltest.NewPair(res.Path, filepath.Join(r.dir, fmt.Sprint("plain-", r.plains)))
-	head, err := tree.Open(ctx, r.store, res.Commit.Cid)
+	head, err := tree.Open(ctx, r.blocks(), res.Commit.Cid)
 	if err != nil {
 		return err
 	}
@@ -178,8 +231,8 @@ func (r *rig) newPlain(ctx context.Context) error {
 // events are what happens to the volume as a whole, by the kind of an operation.
 func (r *rig) events() map[string]func(context.Context, modeltest.Op) error {
 	return map[string]func(context.Context, modeltest.Op) error{
-		"commit": r.commit, "look": r.look, "remount": r.remount, "restart": r.restart, "rebase": r.rebase,
-		"rollback": r.rollback, "clone": r.clone, "collect": r.collect,
+		"commit": r.commit, "look": r.look, "remount": r.remount, "restart": r.goOn, "rebase": r.rebase,
+		"rollback": r.rollback, "clone": r.clone, "collect": r.clean, "kill": r.kill, "upgrade": r.upgrade,
 	}
 }
 
@@ -187,6 +240,9 @@ func (r *rig) do(ctx context.Context, o modeltest.Op) error {
 	event, ok := r.events()[o.Kind]
 	if !ok {
 		return r.pair.Do(o)
+	}
+	if err := r.join(); err != nil {
+		return fmt.Errorf("before %s: %w", o, err)
 	}
 	if err := event(ctx, o); err != nil {
 		return fmt.Errorf("%s: %w", o, err)
@@ -214,7 +270,7 @@ func (r *rig) committed(c cid.Cid) {
 
 // isPlain fails unless a commit is of what is in the plain directory.
 func (r *rig) isPlain(ctx context.Context, c cid.Cid) error {
-	got, err := tree.Open(ctx, r.store, c)
+	got, err := tree.Open(ctx, r.blocks(), c)
 	if err != nil {
 		return err
 	}
@@ -275,10 +331,7 @@ func (r *rig) remount(ctx context.Context, o modeltest.Op) error {
 	if err := r.unmount(ctx); err != nil {
 		return err
 	}
-	if err := r.close(); err != nil {
-		return err
-	}
-	if err := r.open(ctx); err != nil {
+	if err := r.reopen(ctx); err != nil {
 		return err
 	}
 	if _, err := r.Do(ctx, &volume.Mount{Name: name}); err != nil {
@@ -287,12 +340,17 @@ func (r *rig) remount(ctx context.Context, o modeltest.Op) error {
 	return r.look(ctx, o)
 }
 
-// restart ends the Manager and begins another, while the mount goes on and files are held open.
-func (r *rig) restart(ctx context.Context, o modeltest.Op) error {
-	if err := r.Close(); err != nil {
-		return err
-	}
-	return r.manage(ctx)
+// goOn ends the Manager and begins another, while the mount goes on and files are held open.
+func (r *rig) goOn(ctx context.Context, o modeltest.Op) error { return r.restart(ctx) }
+
+// kill has the daemon die in the middle of something, while the mount is worked in. Nothing waits for the next one.
+func (r *rig) kill(ctx context.Context, o modeltest.Op) error {
+	return r.host.(*daemon).interrupt(ctx, o, unix.SIGKILL)
+}
+
+// upgrade has the daemon end as it is told to, and another take over.
+func (r *rig) upgrade(ctx context.Context, o modeltest.Op) error {
+	return r.host.(*daemon).interrupt(ctx, o, unix.SIGTERM)
 }
 
 // rebase commits, and begins anew with that as the base.
@@ -368,13 +426,13 @@ func (r *rig) clone(ctx context.Context, o modeltest.Op) error {
 	return errors.Join(err, removeErr)
 }
 
-// collect removes from the store what no volume needs, and looks whether what is to be kept is still whole.
-func (r *rig) collect(ctx context.Context, o modeltest.Op) error {
-	if _, err := r.pins.Collect(ctx, local.CollectOptions{}); err != nil {
+// clean removes from the store what no volume needs, and looks whether what is to be kept is still whole.
+func (r *rig) clean(ctx context.Context, o modeltest.Op) error {
+	if err := r.collect(ctx); err != nil {
 		return err
 	}
 	for _, c := range r.commits {
-		s, err := tree.Open(ctx, r.store, c)
+		s, err := tree.Open(ctx, r.blocks(), c)
 		if err != nil {
 			return err
 		}

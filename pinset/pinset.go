@@ -5,8 +5,10 @@ package pinset
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ipfs/go-cid"
 )
@@ -14,9 +16,17 @@ import (
 // ErrNotPinned says that a root is not in the set.
 var ErrNotPinned = errors.New("not pinned")
 
-// A Pin keeps Root and everything its links reach.
+// MaxOwner is the longest name of an owner in bytes.
+const MaxOwner = 255
+
+// ErrOwner says that an owner is longer than MaxOwner, or not UTF-8.
+var ErrOwner = errors.New("owner of a pin is too long or not UTF-8")
+
+// A Pin keeps Root and everything its links reach, on behalf of its owner. A root is kept as long as one has a pin
+// of it.
 type Pin struct {
 	Root    cid.Cid
+	Owner   string            // such as "volume/" and an ID; empty: people, who asked for it by name
 	Name    string            // what a person calls it; may be empty, need not be unique
 	Meta    map[string]string // the pinner's own notes, such as the directory a snapshot was made from
 	Created time.Time         // when it was added; set by Add if zero
@@ -32,19 +42,38 @@ const (
 
 // Status is what is known of one root.
 type Status struct {
-	Pin   Pin
 	State State
+	Pins  []Pin // of it, by owner
+}
+
+// Of returns an owner's pin, if there is one.
+func (s Status) Of(owner string) (p Pin, pinned bool) {
+	for _, p := range s.Pins {
+		if p.Owner == owner {
+			return p, true
+		}
+	}
+	return Pin{}, false
+}
+
+// CheckOwner says whether there can be an owner of a name. The error wraps ErrOwner.
+func CheckOwner(owner string) error {
+	if len(owner) > MaxOwner || !utf8.ValidString(owner) {
+		return fmt.Errorf("%.300q: %w", owner, ErrOwner)
+	}
+	return nil
 }
 
 // Set says what must be kept. All methods are safe for concurrent use.
 //
-// Add records the pin durably before it returns; adding a root again replaces its name and meta. The caller
-// has stored and synced the root's blocks. Remove of what is absent is no error. Status of an unknown root
-// is [Unpinned], not an error. All lists the pins in the order of their creation, the oldest first; it sees
-// every pin that was in the set before the call and was not removed during it.
+// Add records the pin durably before it returns; adding a root again for the same owner replaces its name and meta.
+// The caller has stored and synced the root's blocks. Remove takes away an owner's pin, and leaves those of others; of
+// what is absent is no error. Status of an unknown root is [Unpinned], not an error. All lists the pins in the order
+// of their creation, the oldest first; it sees every pin that was in the set before the call and was not removed
+// during it.
 type Set interface {
 	Add(ctx context.Context, p Pin) error
-	Remove(ctx context.Context, root cid.Cid) error
+	Remove(ctx context.Context, root cid.Cid, owner string) error
 	Status(ctx context.Context, root cid.Cid) (Status, error)
 	All(ctx context.Context) iter.Seq2[Pin, error]
 }

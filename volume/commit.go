@@ -29,6 +29,9 @@ const (
 	StepTag     = "recovered-tagged"
 )
 
+// PinOwner begins the owner of a volume's pins; its ID follows.
+const PinOwner = "volume/"
+
 // Keys of the notes at a volume's pins.
 const (
 	PinVolume   = "volume"   // the volume's ID
@@ -277,8 +280,11 @@ func (m *Manager) store(ctx context.Context, s Session, c *snapshot.Commit, own 
 	return blk.Cid(), nil
 }
 
+// pinOwner is whose pins those of a volume are.
+func pinOwner(r *record) string { return PinOwner + r.ID }
+
 func pinOf(r *record, t time.Time) pinset.Pin {
-	return pinset.Pin{Root: r.Head.Cid, Created: t, Name: fmt.Sprintf("%s@%d", r.Name, r.Sequence), Meta: map[string]string{
+	return pinset.Pin{Root: r.Head.Cid, Owner: pinOwner(r), Created: t, Name: fmt.Sprintf("%s@%d", r.Name, r.Sequence), Meta: map[string]string{
 		PinVolume: r.ID, PinName: r.Name, PinSequence: fmt.Sprint(r.Sequence),
 	}}
 }

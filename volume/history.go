@@ -160,7 +160,7 @@ func checkTag(tag string) error {
 // keep pins a state of a volume that may not be kept any more. All of it must still be there.
 func (m *Manager) keep(ctx context.Context, r *record, root cid.Cid) error {
 	status, err := m.o.Pins.Status(ctx, root)
-	if err != nil || status.State != pinset.Unpinned {
+	if _, pinned := status.Of(pinOwner(r)); pinned || err != nil {
 		return err
 	}
 	s, err := m.o.Begin(ctx)
@@ -168,14 +168,10 @@ func (m *Manager) keep(ctx context.Context, r *record, root cid.Cid) error {
 		return err
 	}
 	defer s.Close()
-	err = snapshot.WalkDAG(ctx, s, []cid.Cid{root}, func(c cid.Cid, _ blocks.Block, err error) error {
-		if err != nil {
-			return fmt.Errorf("%s is not kept any more, and not whole: %w", root, err)
+	if status.State == pinset.Unpinned {
+		if err := allThere(ctx, s, root); err != nil {
+			return err
 		}
-		return nil
-	})
-	if err != nil {
-		return err
 	}
 	t, err := tree.Open(ctx, s, root)
 	if err != nil {
@@ -184,4 +180,14 @@ func (m *Manager) keep(ctx context.Context, r *record, root cid.Cid) error {
 	at := *r
 	at.Head, at.Sequence = CID{root}, t.Commit.Sequence
 	return m.o.Pins.Add(ctx, pinOf(&at, t.Commit.Time))
+}
+
+// allThere wants all of a snapshot to be there.
+func allThere(ctx context.Context, s Session, root cid.Cid) error {
+	return snapshot.WalkDAG(ctx, s, []cid.Cid{root}, func(c cid.Cid, _ blocks.Block, err error) error {
+		if err != nil {
+			return fmt.Errorf("%s is not kept any more, and not whole: %w", root, err)
+		}
+		return nil
+	})
 }

@@ -341,7 +341,9 @@ func (h *host) commitOf(c cid.Cid) *snapshot.Commit {
 func TestAHeadThatWasUnpinnedIsPinnedAtTheStart(t *testing.T) {
 	h := newHost(t, mounttest.NewCopies())
 	h.do(&volume.Create{Name: "data"})
-	h.must(h.pins.Remove(t.Context(), h.resolve("data")))
+	i, err := h.Inspect(t.Context(), "data")
+	h.must(err)
+	h.must(h.pins.Remove(t.Context(), i.Head.Cid, volume.PinOwner+i.ID))
 	h.restart()
 	if h.count() != 1 {
 		t.Error("the head is not pinned")

@@ -44,7 +44,7 @@ func (h *host) recovered(want files) *snapshot.Commit {
 			h.t.Errorf("tag %q", name)
 		}
 		h.wantFiles(root.String(), want)
-		if status, err := h.pins.Status(h.t.Context(), root); err != nil || status.State != pinset.Pinned || status.Pin.Name != name {
+		if status, err := h.pins.Status(h.t.Context(), root); err != nil || status.State != pinset.Pinned || status.Pins[0].Name != name {
 			h.t.Errorf("%s: %+v, %v", name, status, err)
 		}
 		s, err := tree.Open(h.t.Context(), h.store, root)

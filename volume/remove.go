@@ -107,7 +107,7 @@ func (m *Manager) purge(ctx context.Context, r *record) error {
 		if _, ok := needed[p.Root]; ok {
 			return nil
 		}
-		return m.o.Pins.Remove(ctx, p.Root)
+		return m.o.Pins.Remove(ctx, p.Root, p.Owner)
 	})
 	if err != nil {
 		return err

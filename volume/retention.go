@@ -144,7 +144,7 @@ func (m *Manager) retain(ctx context.Context, r *record, dryRun bool) ([]Retaine
 		if len(c.rules) > 0 || dryRun {
 			continue
 		}
-		if err := m.o.Pins.Remove(ctx, c.root); err != nil {
+		if err := m.o.Pins.Remove(ctx, c.root, pinOwner(r)); err != nil {
 			return all, err
 		}
 	}
@@ -160,7 +160,8 @@ func (m *Manager) letGo(ctx context.Context, r *record) error {
 	return err
 }
 
-// needed names for each snapshot that another volume stands on, or has a tag of, that volume. A pin is one for all.
+// needed names for each snapshot that another volume stands on, or has a tag of, that volume. It
+// may rely on a pin of this one, from when a snapshot had one pin for all.
 func (m *Manager) needed(except string) (map[cid.Cid]string, error) {
 	roots := map[cid.Cid]string{}
 	for _, bucket := range [][]byte{bucketVolumes, bucketTrash} {
@@ -220,7 +221,7 @@ func (m *Manager) eachPin(ctx context.Context, r *record, f func(pinset.Pin) err
 		if err != nil {
 			return err
 		}
-		if p.Meta[PinVolume] != r.ID {
+		if p.Owner != pinOwner(r) {
 			continue
 		}
 		if err := f(p); err != nil {

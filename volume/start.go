@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"github.com/volary/volary/pinset"
 )
 
 // Keys of log records.
@@ -108,7 +106,7 @@ func (m *Manager) start(ctx context.Context, name string) (*record, error) {
 // keepPinned pins the head anew if somebody else unpinned it.
 func (m *Manager) keepPinned(ctx context.Context, r *record) error {
 	status, err := m.o.Pins.Status(ctx, r.Head.Cid)
-	if err != nil || status.State != pinset.Unpinned {
+	if _, pinned := status.Of(pinOwner(r)); pinned || err != nil {
 		return err
 	}
 	// A pin of what is gone would keep every collection from removing anything.

@@ -176,10 +176,11 @@ func importArchive(c *cli.Context) error {
 	return nil
 }
 
-// keepImported pins a root. What is kept already stays as it is: it may have been made here.
+// keepImported pins a root. What people keep already stays as it is: it may have been made here. That a volume keeps
+// it does not count: volumes are removed.
 func keepImported(ctx context.Context, host *api.Host, root cid.Cid, file string) error {
 	status, err := host.Pins.Status(ctx, root)
-	if err != nil || status.State != pinset.Unpinned {
+	if _, kept := status.Of(""); kept || err != nil {
 		return err
 	}
 	return host.Pins.Add(ctx, pinset.Pin{Root: root, Meta: map[string]string{metaArchive: file}})

@@ -47,7 +47,7 @@ func runDaemon(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	host, err := whileLocked(c.Context, func() (*api.Host, error) { return openStore(h, true) })
+	host, err := whileLocked(c.Context, func() (*api.Host, error) { return openStore(c.Context, h, true) })
 	if errors.Is(err, store.ErrLocked) {
 		return hinted{err, "perhaps by another daemon: see `volary status`"}
 	}

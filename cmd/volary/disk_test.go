@@ -94,23 +94,27 @@ list foreign > c
 diff a c >&2`)
 }
 
-// TestStateOfVersion1Opens has a state directory that the first version wrote.
-func TestStateOfVersion1Opens(t *testing.T) {
-	archive, err := filepath.Abs("testdata/golden/state-v1.tar.gz")
-	if err != nil {
-		t.Fatal(err)
+// TestStatesOfAllVersionsOpen has state directories that this version and earlier ones wrote.
+func TestStatesOfAllVersionsOpen(t *testing.T) {
+	golden := func(name string) string {
+		archive, err := filepath.Abs("testdata/golden/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return archive
 	}
-	if *update {
+	if *update { // those of earlier versions stay as they are
 		shell(t, t.TempDir(), `
 mkdir -p dir/sub; echo golden > dir/file; echo deep > dir/sub/file; touch -d '2026-01-01 UTC' dir/file dir/sub/file dir/sub dir
 volary snapshot dir --tag golden --message 'a golden one'
-tar -C volary -czf `+archive+` --exclude=identity .`)
+volary volume create data --from golden -o trash=0s
+volary volume rollback data 1
+volary volume create other --from golden -o trash=0s
+tar -C volary -czf `+golden("state-v2.tar.gz")+` --exclude=identity .`)
 	}
-	if _, err := os.Stat(archive); err != nil {
-		t.Fatal(err)
-	}
-	shell(t, t.TempDir(), `
-mkdir volary; tar -C volary -xzf `+archive+`
+	for _, name := range []string{"state-v1.tar.gz", "state-v2.tar.gz"} {
+		shell(t, t.TempDir(), `
+mkdir volary; tar -C volary -xzf `+golden(name)+`
 volary verify golden
 test "$(volary cat golden/sub/file)" = deep
 volary restore golden copy
@@ -118,7 +122,30 @@ test "$(cat copy/file)" = golden
 volary log golden | grep -q 'a golden one'
 volary snapshot copy
 volary gc
-volary verify golden`)
+volary verify golden
+grep -q '"version":2}' volary/state.json`)
+	}
+	for _, name := range []string{"state-v1-volumes.tar.gz", "state-v2.tar.gz"} {
+		shell(t, t.TempDir(), `
+mkdir volary; tar -C volary -xzf `+golden(name)+`
+# what was begun and did not come to its end
+grep -q '"version":2' volary/state.json || echo '{"version":2,"from":1}' > volary/state.json
+data=$(volary volume inspect --json data | sed 's/.*"head":"\([^"]*\).*/\1/'); other=$(volary volume inspect --json other | sed 's/.*"head":"\([^"]*\).*/\1/')
+volary export data -o data.car
+volary import data.car
+volary stat $data | grep -q 'kept *true'
+volary tag -d golden
+volary volume rm data; volary volume rm other
+volary daemon & trap 'kill $!' EXIT
+for i in $(seq 300); do left=$(volary volume ls --trash -q); test -n "$left" || break; sleep 0.1; done
+test -z "$left"
+volary gc
+volary verify $data
+status=0; volary cat $other/file || status=$?; test $status = 3
+volary rm $data
+volary gc
+status=0; volary cat $data/file || status=$?; test $status = 3`)
+	}
 }
 
 // TestLargeFilesAreRestoredWhole is about files that are written past the page cache, on a file system that

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/urfave/cli/v2"
 
+	"github.com/volary/volary/pinset"
 	"github.com/volary/volary/snapshot/durable"
 	"github.com/volary/volary/snapshot/importer"
 	"github.com/volary/volary/snapshot/store"
@@ -36,13 +38,16 @@ import (
 type home struct {
 	dir    string
 	config config
+	state  stateFile
 }
 
-// homeVersion is the version of the state directory that this program writes.
-const homeVersion = 1
+// homeVersion is the version of the state directory that this program writes. Before version 2 a snapshot had one pin
+// for all who keep it.
+const homeVersion = 2
 
 type stateFile struct {
 	Version int `json:"version"`
+	From    int `json:"from,omitempty"` // the version whose content was not brought up to this one yet
 }
 
 // config is what config.toml can say. A key it does not have is the default; an unknown key is refused.
@@ -165,6 +170,7 @@ func (h *home) checkVersion() error {
 	if s.Version > homeVersion {
 		return fmt.Errorf("%s is of version %d, this program knows %d: %w", h.dir, s.Version, homeVersion, store.ErrNewer)
 	}
+	h.state = s
 	return nil
 }
 
@@ -193,11 +199,50 @@ func (h *home) create() error {
 	if _, err := h.peerID(); err != nil {
 		return err
 	}
-	b, err := json.Marshal(stateFile{Version: homeVersion})
+	return h.setState(stateFile{Version: homeVersion})
+}
+
+func (h *home) setState(s stateFile) error {
+	b, err := json.Marshal(s)
 	if err != nil {
 		return err
 	}
+	h.state = s
 	return durable.WriteFile(h.path("state.json"), append(b, '\n'), 0o644)
+}
+
+// bringUp brings the content of an earlier version up to this one. Programs of earlier versions refuse the state from
+// the first change on; what is interrupted is begun again.
+func (h *home) bringUp(ctx context.Context, pins pinset.Set) error {
+	if h.state.Version == homeVersion && h.state.From == 0 {
+		return nil
+	}
+	if err := h.setState(stateFile{Version: homeVersion, From: 1}); err != nil {
+		return err
+	}
+	for p, err := range pins.All(ctx) {
+		if err != nil {
+			return fmt.Errorf("bring the pins up to version %d: %w", homeVersion, err)
+		}
+		if err := giveToVolume(ctx, pins, p); err != nil {
+			return fmt.Errorf("bring the pins up to version %d: %w", homeVersion, err)
+		}
+	}
+	return h.setState(stateFile{Version: homeVersion})
+}
+
+// giveToVolume makes a pin that a volume added its own.
+func giveToVolume(ctx context.Context, pins pinset.Set, p pinset.Pin) error {
+	id := p.Meta[volume.PinVolume]
+	if p.Owner != "" || id == "" {
+		return nil
+	}
+	owned := p
+	owned.Owner = volume.PinOwner + id
+	if err := pins.Add(ctx, owned); err != nil {
+		return err
+	}
+	return pins.Remove(ctx, p.Root, "")
 }
 
 // peerID returns the host's peer ID. It is in a file that everybody may read, beside the key, which is the

@@ -62,11 +62,15 @@ type logger struct {
 
 func (l *logger) kept() error {
 	var roots []cid.Cid
+	seen := map[cid.Cid]bool{} // one may have several owners
 	for pin, err := range l.host.Pins.All(l.c.Context) {
 		if err != nil {
 			return err
 		}
-		roots = append(roots, pin.Root)
+		if !seen[pin.Root] {
+			roots = append(roots, pin.Root)
+		}
+		seen[pin.Root] = true
 	}
 	tags, err := l.host.Tags.Tags(l.c.Context)
 	if err != nil {

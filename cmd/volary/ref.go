@@ -89,7 +89,7 @@ func resolveAbbreviation(ctx context.Context, host *api.Host, prefix string) (ci
 		case err != nil:
 			return cid.Undef, err
 		case !strings.HasPrefix(pin.Root.String(), prefix):
-		case found.Defined():
+		case found.Defined() && found != pin.Root:
 			return cid.Undef, usagef("%q is the beginning of more than one snapshot\ngive more of it", prefix)
 		default:
 			found = pin.Root

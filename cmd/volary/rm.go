@@ -17,9 +17,9 @@ func rmCommand() *cli.Command {
 		Usage:     "stop keeping snapshots",
 		ArgsUsage: "REF...",
 		Description: "The blocks that no other snapshot needs go with the next `volary gc`; until then a removed snapshot\n" +
-			"can still be read, and `volary tag` keeps it again.",
+			"can still be read, and `volary tag` keeps it again. What a volume keeps besides stays in its history.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "remove tagged snapshots too, with their tags"},
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "remove tagged snapshots too, with their tags, and states of volumes that no volume stands on"},
 		},
 		Action: remove,
 	}, 1, -1)
@@ -37,8 +37,7 @@ func remove(c *cli.Context) error {
 	}
 	defer host.Close()
 	// All refs are resolved and checked before the first is removed.
-	var todo []removedJSON
-	var targets []located
+	var todo []removal
 	for _, ref := range c.Args().Slice() {
 		loc, err := resolve(c.Context, host.Host, ref)
 		if err != nil {
@@ -61,27 +60,72 @@ func remove(c *cli.Context) error {
 		if len(tags) > 0 && !c.Bool("force") {
 			return usagef("%s has the tag %s\ndelete it with `volary tag --delete %s`, or use --force", loc.root, strings.Join(tags, ", "), tags[0])
 		}
-		if err := notOfVolume(c, host, loc.root); err != nil {
+		pins, err := pinsToRemove(c, host, loc.root, status)
+		if err != nil {
 			return err
 		}
-		todo, targets = append(todo, removedJSON{loc.root.String(), tags}), append(targets, loc)
+		todo = append(todo, removal{removedJSON{loc.root.String(), tags}, loc.root, pins})
 	}
-	out := outputOf(c)
-	for i, r := range todo {
-		for _, name := range r.Tags {
-			if err := host.Tags.Untag(c.Context, name); err != nil {
-				return err
-			}
-		}
-		if err := host.Pins.Remove(c.Context, targets[i].root); err != nil {
-			return err
-		}
-		if err := out.line(r, "%s", r.Removed); err != nil {
+	for _, r := range todo {
+		if err := r.run(c, host); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// removal is what is to be done for one ref.
+type removal struct {
+	removedJSON
+	root   cid.Cid
+	owners []string // of the pins that go
+}
+
+func (r removal) run(c *cli.Context, host *openedHost) error {
+	for _, name := range r.Tags {
+		if err := host.Tags.Untag(c.Context, name); err != nil {
+			return err
+		}
+	}
+	for _, owner := range r.owners {
+		if err := host.Pins.Remove(c.Context, r.root, owner); err != nil {
+			return err
+		}
+	}
+	return outputOf(c).line(r.removedJSON, "%s", r.Removed)
+}
+
+// pinsToRemove returns the owners of the pins that rm removes. What a volume keeps stays, or goes with --force if the
+// volume does not stand on it.
+func pinsToRemove(c *cli.Context, host *openedHost, root cid.Cid, status pinset.Status) (owners []string, _ error) {
+	ofVolume := ""
+	for _, p := range status.Pins {
+		if isVolumes(p) {
+			ofVolume = p.Name
+		}
+		if !isVolumes(p) || c.Bool("force") {
+			owners = append(owners, p.Owner)
+		}
+	}
+	_, people := status.Of("")
+	switch {
+	case ofVolume == "":
+		return owners, nil
+	case people && !c.Bool("force"):
+		fmt.Fprintf(c.App.ErrWriter, "%s stays as %s\n", root, quote(ofVolume))
+		return owners, nil
+	}
+	if err := notOfVolume(c, host, root); err != nil {
+		return nil, err
+	}
+	if !c.Bool("force") {
+		return nil, usagef("%s is %s, a state of a volume\nlet the volume's option keep decide, or use --force", root, quote(ofVolume))
+	}
+	return owners, nil
+}
+
+// isVolumes reports whether a pin is one of a volume's.
+func isVolumes(p pinset.Pin) bool { return strings.HasPrefix(p.Owner, volume.PinOwner) }
 
 // notOfVolume refuses to remove what a volume stands on.
 func notOfVolume(c *cli.Context, host *openedHost, root cid.Cid) error {

@@ -11,9 +11,9 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/urfave/cli/v2"
 
+	"github.com/volary/volary/pinset"
 	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/tree"
-	"github.com/volary/volary/volume"
 	"github.com/volary/volary/volume/api"
 )
 
@@ -79,10 +79,14 @@ func (j *snapshotJSON) describe(ctx context.Context, host *api.Host, c cid.Cid) 
 	if err != nil {
 		return err
 	}
-	j.Kept = status.Pin.Root.Defined()
-	j.Source = status.Pin.Meta[metaSource]
-	if status.Pin.Meta[volume.PinVolume] != "" {
-		j.Volume = status.Pin.Name
+	j.Kept = status.State != pinset.Unpinned
+	for _, p := range status.Pins {
+		if source := p.Meta[metaSource]; source != "" {
+			j.Source = source
+		}
+		if isVolumes(p) {
+			j.Volume = p.Name
+		}
 	}
 	if j.Own, err = host.Origins.Own(ctx, c); err != nil {
 		return err

@@ -98,7 +98,7 @@ func dialOrOpen(ctx context.Context, h *home, a access) (*api.Host, error) {
 	if !errors.Is(err, api.ErrNoDaemon) && !errors.Is(err, syscall.ENAMETOOLONG) {
 		return host, err
 	}
-	if host, err = openStore(h, a != readOnly); err == nil {
+	if host, err = openStore(ctx, h, a != readOnly); err == nil {
 		host.Sessions = callers{host.Sessions}
 	}
 	return host, err
@@ -117,7 +117,7 @@ var errorKinds = []api.ErrorKind{
 }
 
 // openStore puts together a host without a daemon, or the host that a daemon serves.
-func openStore(h *home, write bool) (*api.Host, error) {
+func openStore(ctx context.Context, h *home, write bool) (*api.Host, error) {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	s, err := store.Open(h.path("store"), store.Options{Logger: log, ReadOnly: !write})
 	if !write && errors.Is(err, fs.ErrNotExist) {
@@ -128,6 +128,11 @@ func openStore(h *home, write bool) (*api.Host, error) {
 		return nil, err
 	}
 	pins := local.New(s, s.BeginSweep)
+	if write {
+		if err := h.bringUp(ctx, pins); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
 	host := &api.Host{
 		Blocks: s, Sessions: sessions{s}, Pins: pins,
 		Origins: api.OriginsFor(pins, uint32(os.Geteuid())), Owners: pins,
@@ -241,12 +246,14 @@ func (u upkeep) Status(ctx context.Context) (api.Status, error) {
 			return st, err
 		}
 	}
-	for _, err := range u.pins.All(ctx) {
+	roots := map[cid.Cid]bool{}
+	for p, err := range u.pins.All(ctx) {
 		if err != nil {
 			return st, err
 		}
-		st.Pins++
+		roots[p.Root] = true
 	}
+	st.Pins = uint64(len(roots))
 	for _, err := range u.pins.Tags(ctx) {
 		if err != nil {
 			return st, err

@@ -42,7 +42,8 @@ type Store interface {
 	Get(ctx context.Context, c cid.Cid) (blocks.Block, error)
 }
 
-// Keys of the records, each followed by the bytes of a CID or the name of a tag.
+// Keys of the records, each followed by the bytes of a CID or the name of a tag. After the CID of a pin that is not
+// people's come a slash and its owner.
 const (
 	pinPrefix = "pin/"
 	tagPrefix = "tag/"
@@ -99,31 +100,35 @@ func (s *Set) Add(ctx context.Context, p pinset.Pin) error {
 	if !p.Root.Defined() {
 		return errors.New("pin without a root")
 	}
+	if err := pinset.CheckOwner(p.Owner); err != nil {
+		return fmt.Errorf("pin %s: %w", p.Root, err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p.Created.IsZero() {
-		old, err := s.Status(ctx, p.Root)
+		status, err := s.Status(ctx, p.Root)
 		if err != nil {
 			return err
 		}
-		p.Created = old.Pin.Created
+		old, _ := status.Of(p.Owner)
+		p.Created = old.Created
 	}
 	if p.Created.IsZero() {
 		p.Created = time.Now()
 	}
 	rec := pinRecord{Version: recordVersion, Name: p.Name, Meta: p.Meta, Created: p.Created}
-	if err := s.set(ctx, pinPrefix+p.Root.KeyString(), rec); err != nil {
+	if err := s.set(ctx, pinKey(p.Root, p.Owner), rec); err != nil {
 		return fmt.Errorf("pin %s: %w", p.Root, err)
 	}
 	s.grow(p.Root)
 	return nil
 }
 
-// Remove forgets a pin. Its blocks go with the next collection.
-func (s *Set) Remove(ctx context.Context, root cid.Cid) error {
+// Remove forgets an owner's pin. Blocks that nothing else keeps go with the next collection.
+func (s *Set) Remove(ctx context.Context, root cid.Cid, owner string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.store.SetRecords(ctx, map[string][]byte{pinPrefix + root.KeyString(): nil}); err != nil {
+	if err := s.store.SetRecords(ctx, map[string][]byte{pinKey(root, owner): nil}); err != nil {
 		return fmt.Errorf("unpin %s: %w", root, err)
 	}
 	return nil
@@ -131,37 +136,41 @@ func (s *Set) Remove(ctx context.Context, root cid.Cid) error {
 
 // Status tells whether a root is pinned.
 func (s *Set) Status(ctx context.Context, root cid.Cid) (pinset.Status, error) {
-	unpinned := pinset.Status{Pin: pinset.Pin{Root: root}, State: pinset.Unpinned}
-	value, err := s.store.Record(ctx, pinPrefix+root.KeyString())
-	if err != nil || value == nil {
-		return unpinned, err
+	pins, err := s.pins(ctx, root.KeyString())
+	if err != nil || len(pins) == 0 {
+		return pinset.Status{State: pinset.Unpinned}, err
 	}
-	p, err := decodePin(root, value)
-	if err != nil {
-		return unpinned, err
+	return pinset.Status{State: pinset.Pinned, Pins: pins}, nil
+}
+
+func pinKey(root cid.Cid, owner string) string {
+	key := pinPrefix + root.KeyString()
+	if owner != "" {
+		key += "/" + owner
 	}
-	return pinset.Status{Pin: p, State: pinset.Pinned}, nil
+	return key
+}
+
+// pins returns those whose keys begin so, in the order of the keys. No CID is the beginning of another one: it says
+// where it ends.
+func (s *Set) pins(ctx context.Context, begin string) (pins []pinset.Pin, _ error) {
+	return pins, s.store.Records(ctx, pinPrefix+begin, func(key string, value []byte) error {
+		p, err := decodePin([]byte(key[len(pinPrefix):]), value)
+		pins = append(pins, p)
+		return err
+	})
 }
 
 // All lists the pins, the oldest first.
 func (s *Set) All(ctx context.Context) iter.Seq2[pinset.Pin, error] {
 	return func(yield func(pinset.Pin, error) bool) {
-		var pins []pinset.Pin
-		err := s.store.Records(ctx, pinPrefix, func(key string, value []byte) error {
-			root, err := cid.Cast([]byte(key[len(pinPrefix):]))
-			if err != nil {
-				return fmt.Errorf("pin record %q: %w", key, err)
-			}
-			p, err := decodePin(root, value)
-			pins = append(pins, p)
-			return err
-		})
+		pins, err := s.pins(ctx, "")
 		if err != nil {
 			yield(pinset.Pin{}, fmt.Errorf("list pins: %w", err))
 			return
 		}
 		slices.SortFunc(pins, func(a, b pinset.Pin) int {
-			return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Root.KeyString(), b.Root.KeyString()))
+			return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Root.KeyString(), b.Root.KeyString()), cmp.Compare(a.Owner, b.Owner))
 		})
 		for _, p := range pins {
 			if !yield(p, nil) {
@@ -171,12 +180,20 @@ func (s *Set) All(ctx context.Context) iter.Seq2[pinset.Pin, error] {
 	}
 }
 
-func decodePin(root cid.Cid, value []byte) (pinset.Pin, error) {
+func decodePin(key, value []byte) (pinset.Pin, error) {
+	n, root, err := cid.CidFromBytes(key)
+	if err != nil {
+		return pinset.Pin{}, fmt.Errorf("pin record %q: %w", key, err)
+	}
+	owner, has := bytes.CutPrefix(key[n:], []byte("/"))
+	if has == (len(owner) == 0) {
+		return pinset.Pin{}, fmt.Errorf("pin record %q names no owner", key)
+	}
 	var r pinRecord
 	if err := decode(value, &r, &r.Version); err != nil {
 		return pinset.Pin{}, fmt.Errorf("pin of %s: %w", root, err)
 	}
-	return pinset.Pin{Root: root, Name: r.Name, Meta: r.Meta, Created: r.Created}, nil
+	return pinset.Pin{Root: root, Owner: string(owner), Name: r.Name, Meta: r.Meta, Created: r.Created}, nil
 }
 
 // set writes one record. The caller holds mu.

@@ -146,7 +146,7 @@ func TestCollectKeepsWhatIsPinnedOrTaggedAndRemovesTheRest(t *testing.T) {
 	wantWhole(t, st, tagged)
 	wantGone(t, st, loose)
 
-	if err := set.Remove(t.Context(), root(pinned)); err != nil {
+	if err := set.Remove(t.Context(), root(pinned), ""); err != nil {
 		t.Fatal(err)
 	}
 	if err := set.Untag(t.Context(), "v1"); err != nil {
@@ -264,7 +264,7 @@ func TestOwnMarkOutlivesThePinAndKeepsNothing(t *testing.T) {
 	if err := set.MarkOwn(t.Context(), root(d)); err != nil {
 		t.Fatal(err)
 	}
-	if err := set.Remove(t.Context(), root(d)); err != nil {
+	if err := set.Remove(t.Context(), root(d), ""); err != nil {
 		t.Fatal(err)
 	}
 	collect(t, set)
@@ -395,7 +395,7 @@ func writeOnce(t *testing.T, st *store.Store, set *local.Set, shared []blocks.Bl
 			return err
 		}
 	}
-	return set.Remove(ctx, top.Cid())
+	return set.Remove(ctx, top.Cid(), "")
 }
 
 // latecomer adds a pin and a tag after the collection has looked for such, and before it removes.

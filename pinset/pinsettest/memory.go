@@ -18,37 +18,46 @@ import (
 // Memory is a Set in memory. It must be made by NewMemory.
 type Memory struct {
 	mu   sync.Mutex
-	pins map[cid.Cid]pinset.Pin
+	pins map[owned]pinset.Pin
+}
+
+type owned struct {
+	root  cid.Cid
+	owner string
 }
 
 var _ pinset.Set = (*Memory)(nil)
 
 // NewMemory returns an empty set.
-func NewMemory() *Memory { return &Memory{pins: make(map[cid.Cid]pinset.Pin)} }
+func NewMemory() *Memory { return &Memory{pins: make(map[owned]pinset.Pin)} }
 
 // Add records a pin.
 func (m *Memory) Add(ctx context.Context, p pinset.Pin) error {
 	if !p.Root.Defined() {
 		return errors.New("pin without a root")
 	}
+	if err := pinset.CheckOwner(p.Owner); err != nil {
+		return err
+	}
+	key := owned{p.Root, p.Owner}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if p.Created.IsZero() {
-		p.Created = m.pins[p.Root].Created
+		p.Created = m.pins[key].Created
 	}
 	if p.Created.IsZero() {
 		p.Created = time.Now()
 	}
 	p.Meta = maps.Clone(p.Meta)
-	m.pins[p.Root] = p
+	m.pins[key] = p
 	return ctx.Err()
 }
 
-// Remove forgets a pin.
-func (m *Memory) Remove(ctx context.Context, root cid.Cid) error {
+// Remove forgets an owner's pin.
+func (m *Memory) Remove(ctx context.Context, root cid.Cid, owner string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.pins, root)
+	delete(m.pins, owned{root, owner})
 	return ctx.Err()
 }
 
@@ -56,11 +65,14 @@ func (m *Memory) Remove(ctx context.Context, root cid.Cid) error {
 func (m *Memory) Status(ctx context.Context, root cid.Cid) (pinset.Status, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p, ok := m.pins[root]
-	if !ok {
-		return pinset.Status{Pin: pinset.Pin{Root: root}, State: pinset.Unpinned}, ctx.Err()
+	status := pinset.Status{State: pinset.Unpinned}
+	for key, p := range m.pins {
+		if key.root == root {
+			status.State, status.Pins = pinset.Pinned, append(status.Pins, p)
+		}
 	}
-	return pinset.Status{Pin: p, State: pinset.Pinned}, ctx.Err()
+	slices.SortFunc(status.Pins, func(a, b pinset.Pin) int { return cmp.Compare(a.Owner, b.Owner) })
+	return status, ctx.Err()
 }
 
 // All lists the pins.
@@ -70,7 +82,7 @@ func (m *Memory) All(ctx context.Context) iter.Seq2[pinset.Pin, error] {
 		pins := slices.Collect(maps.Values(m.pins))
 		m.mu.Unlock()
 		slices.SortFunc(pins, func(a, b pinset.Pin) int {
-			return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Root.KeyString(), b.Root.KeyString()))
+			return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Root.KeyString(), b.Root.KeyString()), cmp.Compare(a.Owner, b.Owner))
 		})
 		for _, p := range pins {
 			if !yield(p, ctx.Err()) {

@@ -5,6 +5,7 @@ package pinsettest
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,6 +27,8 @@ func Run(t *testing.T, open func(t *testing.T) (s pinset.Set, root func(n int) c
 		{"what is added is listed with all that was said", testAdd},
 		{"adding again replaces name and meta", testAddAgain},
 		{"removing what is absent is no error", testRemove},
+		{"each owner has a pin of its own", testOwners},
+		{"an owner that cannot be is refused", testBadOwner},
 		{"an unknown root is unpinned", testUnknown},
 		{"pins are listed in the order of their creation", testOrder},
 		{"a creation time is set if none is given", testCreated},
@@ -85,7 +88,11 @@ func wantState(t *testing.T, s pinset.Set, root cid.Cid, want pinset.State) pins
 	if st.State != want {
 		t.Fatalf("%s is %s, want %s", root, st.State, want)
 	}
-	return st.Pin
+	if (len(st.Pins) > 0) != (want == pinset.Pinned) {
+		t.Fatalf("%s is %s, with pins %v", root, want, st.Pins)
+	}
+	p, _ := st.Of("")
+	return p
 }
 
 func day(n int) time.Time { return time.Date(2026, 1, n, 12, 0, 0, 123456789, time.UTC) }
@@ -110,12 +117,58 @@ func testAddAgain(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
 func testRemove(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
 	add(t, s, pinset.Pin{Root: root(1), Created: day(1)})
 	for range 2 {
-		if err := s.Remove(t.Context(), root(1)); err != nil {
+		if err := s.Remove(t.Context(), root(1), ""); err != nil {
 			t.Fatal(err)
 		}
 	}
 	wantPins(t, s)
 	wantState(t, s, root(1), pinset.Unpinned)
+}
+
+func testOwners(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
+	people := pinset.Pin{Root: root(1), Name: "kept", Created: day(2)}
+	volume := pinset.Pin{Root: root(1), Owner: "volume/1", Meta: map[string]string{"a": "1"}, Created: day(1)}
+	other := pinset.Pin{Root: root(1), Owner: "volume/12", Created: day(3)}
+	for _, p := range []pinset.Pin{people, volume, other} {
+		add(t, s, p)
+	}
+	wantPins(t, s, volume, people, other)
+	st, err := s.Status(t.Context(), root(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]pinset.Pin{people, volume, other}, st.Pins, cmp.Comparer(cid.Cid.Equals), cmp.Comparer(time.Time.Equal)); diff != "" {
+		t.Fatalf("status (-want +got):\n%s", diff)
+	}
+	if p, ok := st.Of("volume/1"); !ok || p.Meta["a"] != "1" {
+		t.Errorf("of the volume: %v, %v", p, ok)
+	}
+	if p, ok := st.Of("volume/2"); ok {
+		t.Errorf("of another volume: %v", p)
+	}
+	volume.Name, volume.Meta = "again", nil
+	add(t, s, volume)
+	wantPins(t, s, volume, people, other)
+	for _, step := range []struct {
+		owner string
+		left  []pinset.Pin
+	}{{"volume/2", []pinset.Pin{volume, people, other}}, {"volume/1", []pinset.Pin{people, other}}, {"", []pinset.Pin{other}}, {"volume/12", nil}} {
+		if err := s.Remove(t.Context(), root(1), step.owner); err != nil {
+			t.Fatal(err)
+		}
+		wantPins(t, s, step.left...)
+	}
+	wantState(t, s, root(1), pinset.Unpinned)
+}
+
+func testBadOwner(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
+	for _, owner := range []string{strings.Repeat("x", pinset.MaxOwner+1), "\xff"} {
+		if err := s.Add(t.Context(), pinset.Pin{Root: root(1), Owner: owner}); !errors.Is(err, pinset.ErrOwner) {
+			t.Errorf("%q: %v", owner, err)
+		}
+	}
+	wantPins(t, s)
+	add(t, s, pinset.Pin{Root: root(1), Owner: strings.Repeat("x", pinset.MaxOwner), Created: day(1)})
 }
 
 func testUnknown(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
@@ -183,7 +236,7 @@ func testConcurrent(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
 			for i := g * 10; i < g*10+10; i++ {
 				err := s.Add(t.Context(), pinset.Pin{Root: roots[i], Created: day(1)})
 				if i%2 == 1 {
-					err = errors.Join(err, s.Remove(t.Context(), roots[i]))
+					err = errors.Join(err, s.Remove(t.Context(), roots[i], ""))
 				}
 				for _, lerr := range s.All(t.Context()) {
 					err = errors.Join(err, lerr)

@@ -66,8 +66,8 @@ func TestPinsKeepBytesThatAreNoText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st.Pin.Name != want.Name || !maps.Equal(st.Pin.Meta, want.Meta) || st.Pin.Created.IsZero() {
-		t.Errorf("got %+v, want %+v with a time", st.Pin, want)
+	if p, _ := st.Of(""); p.Name != want.Name || !maps.Equal(p.Meta, want.Meta) || p.Created.IsZero() {
+		t.Errorf("got %+v, want %+v with a time", st.Pins, want)
 	}
 }
 

@@ -93,6 +93,9 @@ func (c remotePins) Add(ctx context.Context, p pinset.Pin) error {
 	if err != nil {
 		return err
 	}
+	if err := pinset.CheckOwner(p.Owner); err != nil {
+		return err
+	}
 	j, err := pinToWire(p)
 	if err != nil {
 		return err
@@ -104,12 +107,19 @@ func (c remotePins) Add(ctx context.Context, p pinset.Pin) error {
 	return c.run(ctx, q.with(body))
 }
 
-func (c remotePins) Remove(ctx context.Context, root cid.Cid) error {
-	return c.runCID(ctx, http.MethodDelete, "/pins", root)
+func (c remotePins) Remove(ctx context.Context, root cid.Cid, owner string) error {
+	q, err := cidRequest(http.MethodDelete, "/pins", root)
+	if err != nil {
+		return err
+	}
+	if owner != "" {
+		q.path += "?" + url.Values{"owner": {owner}}.Encode()
+	}
+	return c.run(ctx, q)
 }
 
 func (c remotePins) Status(ctx context.Context, root cid.Cid) (pinset.Status, error) {
-	st := pinset.Status{State: pinset.Unpinned, Pin: pinset.Pin{Root: root}}
+	st := pinset.Status{State: pinset.Unpinned}
 	q, err := cidRequest(http.MethodGet, "/pins", root)
 	if err != nil {
 		return st, err
@@ -119,10 +129,14 @@ func (c remotePins) Status(ctx context.Context, root cid.Cid) (pinset.Status, er
 		return st, err
 	}
 	st.State = j.State
-	if j.Pin != nil {
-		st.Pin, err = pinFromWire(*j.Pin)
+	for _, one := range j.Pins {
+		p, err := pinFromWire(one)
+		if err != nil {
+			return st, err
+		}
+		st.Pins = append(st.Pins, p)
 	}
-	return st, err
+	return st, nil
 }
 
 func (c remotePins) All(ctx context.Context) iter.Seq2[pinset.Pin, error] {

@@ -63,6 +63,7 @@ func kinds() []ErrorKind {
 		{"cannot_pause", volume.ErrCannotPause, http.StatusConflict},
 		{"volumes_newer", volume.ErrNewer, http.StatusConflict},
 		{"not_found", snapshot.ErrNotFound, http.StatusNotFound},
+		{"pin_owner", pinset.ErrOwner, http.StatusBadRequest},
 		{"not_pinned", pinset.ErrNotPinned, http.StatusNotFound},
 		{"not_exist", fs.ErrNotExist, http.StatusNotFound},
 		{"exist", fs.ErrExist, http.StatusConflict},

@@ -38,6 +38,7 @@ const (
 	logPID           = "pid"
 	logRoute         = "route"
 	logRoot          = "root"
+	logOwner         = "owner"
 	logName          = "name"
 	logRemovedBlocks = "removed_blocks"
 	logRemovedBytes  = "removed_bytes"

@@ -77,12 +77,14 @@ func (s *Server) pinStatus(c *call) error {
 		return err
 	}
 	j := statusJSON{State: st.State}
-	if st.Pin.Root.Defined() {
-		p, err := pinToWire(st.Pin)
+	for _, p := range st.Pins {
+		one, err := pinToWire(p)
 		if err != nil {
 			return err
 		}
-		j.Pin = &p
+		if j.Pins = append(j.Pins, one); j.Pin == nil || one.Owner == "" {
+			j.Pin = &one
+		}
 	}
 	return c.json(http.StatusOK, j)
 }
@@ -99,7 +101,7 @@ func (s *Server) addPin(c *call) error {
 	if j.Root != "" && j.Root != root.String() {
 		return fmt.Errorf("the body names the root %s: %w", j.Root, ErrRequest)
 	}
-	p := pinset.Pin{Root: root, Name: string(j.Name), Meta: metaFromWire(j.Meta), Created: j.Created}
+	p := pinset.Pin{Root: root, Owner: j.Owner, Name: string(j.Name), Meta: metaFromWire(j.Meta), Created: j.Created}
 	if err := c.within(); err != nil {
 		return err
 	}
@@ -107,7 +109,7 @@ func (s *Server) addPin(c *call) error {
 		return err
 	}
 	s.metrics.pinned.Inc()
-	c.log("pinned", logRoot, root, logName, p.Name)
+	c.log("pinned", logRoot, root, logName, p.Name, logOwner, p.Owner)
 	return c.done()
 }
 
@@ -116,11 +118,12 @@ func (s *Server) removePin(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := s.host.Pins.Remove(c.r.Context(), root); err != nil {
+	owner := c.r.URL.Query().Get("owner")
+	if err := s.host.Pins.Remove(c.r.Context(), root, owner); err != nil {
 		return err
 	}
 	s.metrics.unpinned.Inc()
-	c.log("unpinned", logRoot, root)
+	c.log("unpinned", logRoot, root, logOwner, owner)
 	return c.done()
 }
 

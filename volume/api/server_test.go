@@ -219,7 +219,7 @@ func TestWhoChangesSomethingIsLogged(t *testing.T) {
 	}{
 		{"tagged", func() error { return h.Tags.Tag(ctx, "t", root) }},
 		{"untagged", func() error { return h.Tags.Untag(ctx, "t") }},
-		{"unpinned", func() error { return h.Pins.Remove(ctx, root) }},
+		{"unpinned", func() error { return h.Pins.Remove(ctx, root, "") }},
 		{"marked as made here", func() error { return h.Origins.MarkOwn(ctx, root) }},
 		{"block dropped", func() error { return h.Upkeep.Drop(ctx, root) }},
 		{"collection done", func() error { _, err := h.Upkeep.Collect(ctx, false); return err }},

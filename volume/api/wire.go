@@ -44,6 +44,7 @@ func (t *text) UnmarshalJSON(b []byte) error {
 
 type pinJSON struct {
 	Root    string          `json:"root"`
+	Owner   string          `json:"owner,omitempty"`
 	Name    text            `json:"name,omitempty"`
 	Meta    map[string]text `json:"meta,omitempty"`
 	Created time.Time       `json:"created,omitzero"`
@@ -51,7 +52,8 @@ type pinJSON struct {
 
 type statusJSON struct {
 	State pinset.State `json:"state"`
-	Pin   *pinJSON     `json:"pin,omitempty"`
+	Pin   *pinJSON     `json:"pin,omitempty"` // one of Pins, people's if there is one
+	Pins  []pinJSON    `json:"pins,omitempty"`
 }
 
 type tagJSON struct {
@@ -68,7 +70,7 @@ type sessionJSON struct {
 }
 
 func pinToWire(p pinset.Pin) (pinJSON, error) {
-	j := pinJSON{Root: p.Root.String(), Name: text(p.Name), Created: p.Created}
+	j := pinJSON{Root: p.Root.String(), Owner: p.Owner, Name: text(p.Name), Created: p.Created}
 	for k, v := range p.Meta {
 		if !utf8.ValidString(k) {
 			return j, fmt.Errorf("pin of %s: key %q is not UTF-8: %w", p.Root, k, snapshot.ErrFormat)
@@ -86,7 +88,7 @@ func pinFromWire(j pinJSON) (pinset.Pin, error) {
 	if err != nil {
 		return pinset.Pin{}, err
 	}
-	return pinset.Pin{Root: root, Name: string(j.Name), Meta: metaFromWire(j.Meta), Created: j.Created}, nil
+	return pinset.Pin{Root: root, Owner: j.Owner, Name: string(j.Name), Meta: metaFromWire(j.Meta), Created: j.Created}, nil
 }
 
 func metaFromWire(m map[string]text) map[string]string {

@@ -157,12 +157,16 @@ func (s *Store) Put(ctx context.Context, bs ...blocks.Block) error {
 	return s.put(ctx, nil, bs)
 }
 
-// Sync makes durable what was put. Concurrent calls share one flush.
+// Sync makes durable what was put. Concurrent calls share one flush. Once somebody has deleted the store it fails with
+// ErrCorrupt.
 func (s *Store) Sync(ctx context.Context) error {
 	if s.readOnly {
 		return nil
 	}
-	return s.flusher.sync(ctx)
+	if err := s.flusher.sync(ctx); err != nil {
+		return err
+	}
+	return s.here()
 }
 
 // Dir returns the store's directory.

@@ -3,6 +3,7 @@ package volume_test
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -40,7 +41,12 @@ type host struct {
 
 func newHost(t *testing.T, m volume.Mounter) *host {
 	t.Helper()
-	h := &host{t: t, dir: t.TempDir(), mounter: m, now: time.Now().Add(-time.Hour)}
+	return newHostAt(t, t.TempDir(), m)
+}
+
+func newHostAt(t *testing.T, dir string, m volume.Mounter) *host {
+	t.Helper()
+	h := &host{t: t, dir: dir, mounter: m, now: time.Now().Add(-time.Hour)}
 	h.open()
 	t.Cleanup(h.close)
 	return h
@@ -147,7 +153,7 @@ func (h *host) files(ref string) map[string]string {
 		h.must(err)
 		data := make([]byte, r.Size())
 		if len(data) > 0 {
-			_, err = r.Read(data)
+			_, err = io.ReadFull(r, data)
 			h.must(err)
 		}
 		h.must(r.Close())

@@ -90,6 +90,9 @@ func TestAListSaysWhatIsDirtyWithoutReadingIt(t *testing.T) {
 	before = m.reads.Load()
 	later(t, filepath.Join(dir, "b"))
 	want("changed further", true)
+	if n := m.reads.Load() - before; n > 0 {
+		t.Errorf("all was read %d times", n)
+	}
 	h.do(&volume.Commit{Name: "data"})
 	want("committed again", false)
 	if i := h.listed("data"); i.Files != 2 || i.Bytes != uint64(len("another")+len("x")) || i.Time.IsZero() {

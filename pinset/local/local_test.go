@@ -324,6 +324,20 @@ func TestRecordOfANewerVersionIsRefused(t *testing.T) {
 	}
 }
 
+// A key that is no root and owner is told, and not taken for another pin.
+func TestAPinWhoseKeyIsDamagedIsAnError(t *testing.T) {
+	for _, rest := range []string{"/", "x", "x/volume"} {
+		st, set := open(t, t.TempDir())
+		key := "pin/" + pinsettest.Root(1).KeyString() + rest
+		if err := st.SetRecords(t.Context(), map[string][]byte{key: []byte(`{"v":1,"created":"2026-01-01T00:00:00Z"}`)}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := set.Status(t.Context(), pinsettest.Root(1)); err == nil {
+			t.Errorf("%q was read", rest)
+		}
+	}
+}
+
 // A writer that keeps to session, put, sync, pin, close must never lose a block, however the collections fall.
 func TestCollectionsTakeNothingFromWritersAtWork(t *testing.T) {
 	st, set := open(t, t.TempDir())

@@ -68,7 +68,7 @@ func optionKeys() map[string]string {
 		"lower":        "lazy (the default): read the base when it is needed; full: copy it when the volume is mounted",
 		"io-timeout":   "how long a read waits for data that nobody has, before it fails; that of the daemon if not given",
 		"overlay":      "disk (the default), or tmpfs: changes in memory, gone with the mount unless they are committed by hand",
-		"exclude":      "patterns, separated by commas, of what is never committed and so gone once the volume is unmounted",
+		"exclude":      "patterns, separated by commas, of what is never committed: what is new is gone once the volume is unmounted, what the last commit has stays in it as it was",
 		"gid":          "group of an empty volume's root",
 		"keep":         "which snapshots stay, such as last:5,hourly:24,daily:7,weekly:4,monthly:12; all if not given",
 		"mode":         "permissions of an empty volume's root, in octal",

@@ -75,7 +75,7 @@ type Session interface {
 // called for a dir that is mounted already, by this process or one before it, with the same base, and then takes
 // it over. Unmount is no error if dir is not mounted; it wraps ErrInUse and says who if files are open.
 // Snapshot stores what is, or would be, visible at Path(dir): Tree, Meta, Stats and Import of the commit are
-// set. It returns the paths that changed while they were read.
+// set. What o.Exclude names is as the base has it. It returns the paths that changed while they were read.
 type Mounter interface {
 	Mount(ctx context.Context, base *tree.Snapshot, dir string, o MountOptions) error
 	Unmount(ctx context.Context, dir string) error

@@ -15,8 +15,9 @@ import (
 	"github.com/volary/volary/volume"
 )
 
-// Copies is a Mounter without a kernel: a mount is a copy of the base, which stays when it is unmounted. It must
-// be made by NewCopies.
+// Copies is a Mounter without a kernel: a mount is a copy of the base, which stays when it is unmounted. It knows no
+// difference between the base and changes: what patterns exclude is in none of its snapshots. It must be made by
+// NewCopies.
 type Copies struct {
 	mu         sync.Mutex
 	mounted    map[string]bool

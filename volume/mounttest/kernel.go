@@ -31,6 +31,9 @@ func RunKernel(t *testing.T, full bool, open func(t *testing.T) volume.Mounter) 
 		{"a file of the base that gets a second name is one file", testLinkedLate},
 		{"attributes that look like the kernel's own", testEscape},
 		{"a name in the path that means something to mount", testOddPath},
+		{"what the base has of what patterns exclude stays as it is", testExcludeBase},
+		{"what is written where nothing is mounted is not hidden", testWrittenBelow},
+		{"paths longer than a program can say", testDeep},
 		{"unlinked files can be used as long as they are open", testUnlinked},
 	}...))
 }

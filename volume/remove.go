@@ -64,6 +64,10 @@ func (op *Undelete) run(ctx context.Context, m *Manager) (Result, error) {
 	}
 	r := slices.MaxFunc(rs, func(a, b *record) int { return a.Removed.Compare(b.Removed) })
 	r.Name, r.Removed = to, time.Time{}
+	// Letting go of it may have begun, and stopped.
+	if err := m.keep(ctx, r, r.Head.Cid); err != nil {
+		return Result{}, fmt.Errorf("undelete %s: %w", op.Name, err)
+	}
 	if err := m.db.restore(r); err != nil {
 		return Result{}, err
 	}

@@ -54,6 +54,7 @@ type Server struct {
 	proto *fuse.ProtocolServer
 	log   *slog.Logger
 	room  func() ([]byte, error) // makes a worker's memory
+	again func() error           // asks the kernel for the requests that were not answered
 	work  sync.WaitGroup         // workers
 	busy  sync.WaitGroup         // requests that are being answered
 
@@ -71,7 +72,7 @@ func Resume(ctx context.Context, s *tree.Snapshot, c Connection, o Options) (*Se
 		_, err = srv.greet(c.Init)
 	}
 	if err == nil {
-		err = srv.resend()
+		err = srv.again()
 	}
 	if errors.Is(err, errNoResend) {
 		srv.log.Warn("who waits for an answer of the earlier server waits on", logError, err)
@@ -103,7 +104,9 @@ func newServer(ctx context.Context, s *tree.Snapshot, c Connection, o Options) (
 		DisabledCapabilities: fuse.CAP_PASSTHROUGH,
 		Logger:               log.New(logWriter{v.log}, "", 0),
 	}
-	return &Server{conn: c, fd: int(c.Device.Fd()), view: v, proto: fuse.NewProtocolServer(v, opts), log: v.log, room: buffer}, nil
+	srv := &Server{conn: c, fd: int(c.Device.Fd()), view: v, proto: fuse.NewProtocolServer(v, opts), log: v.log, room: buffer}
+	srv.again = srv.resend
+	return srv, nil
 }
 
 // logWriter turns go-fuse's lines into ours.
@@ -277,7 +280,7 @@ func (s *Server) leave(idle int) {
 // handBack leaves a request to the next server. If that will not get it, its sender is told instead of waiting for
 // ever.
 func (w *worker) handBack(request []byte) {
-	if err := w.resend(); err != nil {
+	if err := w.again(); err != nil {
 		w.log.Error("leave a request to the next server", logError, err)
 		w.reply([][]byte{w.header(request, 0, fuse.EIO)})
 	}

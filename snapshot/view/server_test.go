@@ -2,6 +2,7 @@ package view
 
 import (
 	"bytes"
+	"encoding/binary"
 	"log/slog"
 	"os"
 	"strings"
@@ -19,6 +20,7 @@ func served(t *testing.T, log *bytes.Buffer) (*Server, int) {
 	t.Cleanup(func() { unix.Close(pair[1]) })
 	s := &Server{conn: Connection{Device: os.NewFile(uintptr(pair[0]), "device"), Table: table(t)}, fd: pair[0],
 		view: &View{memory: NewMemory()}, log: slog.New(slog.NewTextHandler(log, nil)), room: buffer}
+	s.again = s.resend
 	return s, pair[1]
 }
 
@@ -51,4 +53,24 @@ func TestARequestThatCannotBeLeftToTheNextServerIsInTheLog(t *testing.T) {
 	if !strings.Contains(log.String(), "leave a request") {
 		t.Errorf("the log says %q", log.String())
 	}
+}
+
+func TestARequestThatNobodyWillSendAgainIsAnswered(t *testing.T) {
+	var log bytes.Buffer
+	s, kernel := served(t, &log)
+	s.again = func() error { return errNoResend }
+	s.stopped = true
+	s.serve()
+	request := make([]byte, inHeader)
+	binary.LittleEndian.PutUint64(request[8:], 42)
+	_, err := unix.Write(kernel, request)
+	must(t, err)
+	answer := make([]byte, 100)
+	n, err := unix.Read(kernel, answer)
+	must(t, err)
+	no := -int32(binary.LittleEndian.Uint32(answer[4:]))
+	if n != outHeader || binary.LittleEndian.Uint64(answer[8:]) != 42 || syscall.Errno(no) != syscall.EIO {
+		t.Errorf("%d bytes: %x, error %d", n, answer[:n], no)
+	}
+	s.Wait()
 }

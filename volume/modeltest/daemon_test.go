@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -43,6 +44,7 @@ type daemon struct {
 	ended   chan error // gives how the process ended
 	kills   map[syscall.Signal]int
 	cut     int // requests that were not answered
+	lost    int // databases
 
 	joined chan error // gives whether what happens beside was well; nil if nothing does
 }
@@ -137,6 +139,35 @@ func (d *daemon) reopen(ctx context.Context) error { return d.restart(ctx) }
 // close ends the process and waits until nobody holds mounts.
 func (d *daemon) close() error {
 	return errors.Join(d.end(unix.SIGTERM), letGoOf(filepath.Join(d.home, "holder.sock")))
+}
+
+// lose ends the daemon and its database, and returns what the next one recovered, if there was something.
+func (d *daemon) lose(ctx context.Context) (found cid.Cid, err error) {
+	d.lost++
+	before, err := d.host.Tags.Tags(ctx)
+	if err != nil {
+		return found, err
+	}
+	if err := errors.Join(d.end(unix.SIGKILL), os.Remove(filepath.Join(d.home, "volumes", "volumes.db")), d.start(ctx)); err != nil {
+		return found, err
+	}
+	for end := time.Now().Add(startTime); ; {
+		left, err := os.ReadDir(filepath.Join(d.home, "volumes", "overlays"))
+		if err != nil || len(left) == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			return found, fmt.Errorf("changes are still there: %v\n%s", left, d.log.Bytes())
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	after, err := d.host.Tags.Tags(ctx)
+	for tag, root := range after {
+		if _, known := before[tag]; !known && strings.HasPrefix(tag, volume.Recovered) {
+			found = root
+		}
+	}
+	return found, err
 }
 
 // interrupt begins something, ends the daemon at a random moment of it, and starts another one, while files are

@@ -114,7 +114,7 @@ func random(seed uint64, steps int, copied, killing bool) source {
 		}
 		others := []string{"look", "look", "look", "remount", "remount", "restart", "rebase", "rebase", "rollback", "clone", "collect"}
 		if killing {
-			others = append(others, "kill", "kill", "kill", "kill", "kill", "kill", "kill", "upgrade", "upgrade", "upgrade")
+			others = append(others, "kill", "kill", "kill", "kill", "kill", "kill", "kill", "upgrade", "upgrade", "upgrade", "lose", "lose")
 		}
 		if i := g.IntN(2 * len(others)); i < len(others) {
 			next = append(next, others[i])
@@ -139,7 +139,7 @@ func run(t *testing.T, dir, program string, options map[string]string, next sour
 		t.Logf("%d steps, %d commits, %d comparisons, errors on both sides: %v, in %v", len(ops), r.made, r.compare,
 			r.errors, time.Since(began).Round(time.Second))
 		if d, ok := r.host.(*daemon); ok {
-			t.Logf("daemons killed or told to end: %v; in the middle of a request: %d", d.kills, d.cut)
+			t.Logf("daemons killed or told to end: %v; in the middle of a request: %d; databases lost: %d", d.kills, d.cut, d.lost)
 			if t.Failed() || err != nil {
 				t.Logf("the daemons said:\n%s", d.log.Bytes())
 			}

@@ -232,7 +232,7 @@ func (r *rig) newPlain(ctx context.Context) error {
 func (r *rig) events() map[string]func(context.Context, modeltest.Op) error {
 	return map[string]func(context.Context, modeltest.Op) error{
 		"commit": r.commit, "look": r.look, "remount": r.remount, "restart": r.goOn, "rebase": r.rebase,
-		"rollback": r.rollback, "clone": r.clone, "collect": r.clean, "kill": r.kill, "upgrade": r.upgrade,
+		"rollback": r.rollback, "clone": r.clone, "collect": r.clean, "kill": r.kill, "upgrade": r.upgrade, "lose": r.lose,
 	}
 }
 
@@ -424,6 +424,36 @@ func (r *rig) clone(ctx context.Context, o modeltest.Op) error {
 	err = r.looksLike(ctx, res.Path)
 	_, removeErr := r.Do(ctx, &volume.Remove{Name: "clone", Force: true})
 	return errors.Join(err, removeErr)
+}
+
+// lose has the daemon die and its database go with it. What was not committed is then in a snapshot, of which the
+// volume is made again.
+func (r *rig) lose(ctx context.Context, o modeltest.Op) error {
+	d := r.host.(*daemon)
+	i, err := d.host.Volumes.Inspect(ctx, name)
+	if err != nil {
+		return err
+	}
+	r.pair.Close()
+	from, err := d.lose(ctx)
+	if err != nil {
+		return err
+	}
+	if !from.Defined() {
+		from = i.Head.Cid // there was nothing else
+	}
+	if err := r.isPlain(ctx, from); err != nil {
+		return fmt.Errorf("recovered: %w", err)
+	}
+	if _, err := r.Do(ctx, &volume.Create{Name: name, From: from.String(), Options: i.Options}); err != nil {
+		return err
+	}
+	res, err := r.Do(ctx, &volume.Mount{Name: name})
+	if err != nil {
+		return err
+	}
+	r.pair.Tested = res.Path
+	return r.look(ctx, o)
 }
 
 // clean removes from the store what no volume needs, and looks whether what is to be kept is still whole.

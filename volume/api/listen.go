@@ -84,10 +84,24 @@ func listen(path string, gid int) (_ *socket, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Rename(filepath.Join(private, "s"), path); err != nil {
+	if err := place(filepath.Join(private, "s"), path); err != nil {
 		return nil, err
 	}
 	return &socket{UnixListener: l, path: path, made: made}, nil
+}
+
+// place puts a socket at a path, by a link and a rename in one directory. A rename from one directory to another
+// would wait for all others in the file system, among them one that waits for this daemon: overlayfs asks the base for
+// attributes while it holds that lock of the file system that changes are on.
+func place(made, path string) error {
+	fresh := path + ".new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Link(made, fresh); err != nil {
+		return err
+	}
+	return os.Rename(fresh, path)
 }
 
 // checkDead makes sure that there is nothing at path that must not be replaced.

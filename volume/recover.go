@@ -103,7 +103,7 @@ func (m *Manager) neededUnknown(roots map[cid.Cid]string) error {
 // durable, kept and tagged.
 func (m *Manager) recoverOverlay(ctx context.Context, id string) error {
 	dir := m.overlayDir(id)
-	if err := unix.Rmdir(dir); err == nil || err == unix.ENOTDIR {
+	if err := removeUnmade(dir); err == nil || errors.Is(err, unix.ENOTDIR) {
 		return err
 	}
 	if m.o.Mounter == nil {
@@ -142,6 +142,25 @@ func (m *Manager) recoverOverlay(ctx context.Context, id string) error {
 	}
 	m.askSweep()
 	return nil
+}
+
+// removeUnmade deletes a directory that nothing was done in: it is empty, or its note was not written to the end.
+func removeUnmade(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() || !strings.HasPrefix(e.Name(), "."+noteFile+"-") {
+			return unix.ENOTEMPTY
+		}
+	}
+	for _, e := range entries {
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return os.Remove(dir)
 }
 
 // salvage unmounts changes that no volume knows of and stores them: merged with what they are noted to be on and

@@ -186,6 +186,18 @@ func TestWhatCannotBeRecoveredStaysAndIsTold(t *testing.T) {
 	}
 }
 
+func TestADirectoryThatWasOnlyBegunIsDeleted(t *testing.T) {
+	h := newHost(t, mounttest.NewCopies())
+	for _, name := range []string{"empty", "begun"} {
+		h.must(os.Mkdir(filepath.Join(h.dir, "volumes", "overlays", name), 0o711))
+	}
+	h.write(filepath.Join(h.dir, "volumes", "overlays", "begun", ".overlay.json-123"), "{")
+	h.must(h.Start(t.Context()))
+	if tags, left := h.tags(), h.overlays(); len(tags) > 0 || len(left) > 0 {
+		t.Errorf("tags %v, left %q", tags, left)
+	}
+}
+
 func TestWhatIsLeftOfAnEndedOverlayIsNotTakenForChanges(t *testing.T) {
 	h, _, dir := changed(t, nil)
 	h.do(&volume.Unmount{Name: "data"})

@@ -94,21 +94,8 @@ func NewLower(o LowerOptions) *Lower {
 // holder, is taken away first.
 func (l *Lower) Mount(ctx context.Context, s *tree.Snapshot, dir string, o volume.MountOptions) error {
 	defer l.lock(dir)()
-	was, closed := l.at(dir)
-	if closed {
-		return fmt.Errorf("mount %s at %s: %w", s.CID, dir, fs.ErrClosed)
-	}
-	mounted, err := mounts.IsPoint(dir)
-	if err != nil {
-		return fmt.Errorf("mount %s at %s: %w", s.CID, dir, err)
-	}
-	if mounted && was != nil {
-		return was.same(s, dir, o)
-	}
-	if mounted {
-		if resumed, err := l.resume(ctx, s, dir, o); err != nil || resumed {
-			return err
-		}
+	if alive, err := l.goOn(ctx, s, dir, o); err != nil || alive {
+		return err
 	}
 	srv, err := view.Mount(ctx, s, dir, l.viewOptions(o))
 	if err != nil {
@@ -119,6 +106,33 @@ func (l *Lower) Mount(ctx context.Context, s *tree.Snapshot, dir string, o volum
 		return errors.Join(err, view.Unmount(dir))
 	}
 	return l.serve(dir, m)
+}
+
+// Resume goes on with showing a snapshot at dir, if it is shown there, and reports whether it is. If not, what is
+// mounted at dir is dead, and was taken away. It asks the mount nothing: who waits for an answer that only this process
+// can give cannot be ended.
+func (l *Lower) Resume(ctx context.Context, s *tree.Snapshot, dir string, o volume.MountOptions) (alive bool, err error) {
+	defer l.lock(dir)()
+	return l.goOn(ctx, s, dir, o)
+}
+
+// goOn is called with the directory's lock.
+func (l *Lower) goOn(ctx context.Context, s *tree.Snapshot, dir string, o volume.MountOptions) (alive bool, err error) {
+	was, closed := l.at(dir)
+	if closed {
+		return false, fmt.Errorf("mount %s at %s: %w", s.CID, dir, fs.ErrClosed)
+	}
+	mounted, err := mounts.IsPoint(dir)
+	if err != nil {
+		return false, fmt.Errorf("mount %s at %s: %w", s.CID, dir, err)
+	}
+	switch {
+	case !mounted:
+		return false, nil
+	case was != nil:
+		return true, was.same(s, dir, o)
+	}
+	return l.resume(ctx, s, dir, o)
 }
 
 // heldMount is what a holder is told of a mount.

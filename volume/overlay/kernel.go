@@ -2,7 +2,6 @@ package overlay
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/volary/volary/snapshot/tree"
 	"github.com/volary/volary/volume"
 	"github.com/volary/volary/volume/mounts"
 )
@@ -23,7 +23,8 @@ func mountOverlay(dir, lower string, o volume.MountOptions) error {
 	for _, l := range []struct{ option, path string }{
 		{"lowerdir", lower}, {"upperdir", filepath.Join(dir, layersDir, upperDir)}, {"workdir", filepath.Join(dir, layersDir, workDir)},
 	} {
-		d, err := os.Open(l.path)
+		// A descriptor that is only a place: opening the base would ask this process.
+		d, err := os.OpenFile(l.path, unix.O_PATH|unix.O_DIRECTORY, 0)
 		if err != nil {
 			return err
 		}
@@ -57,21 +58,25 @@ func unmount(path string) error {
 	return err
 }
 
-// stillMounted reports whether something that can be read is mounted at a path. A mount whose lower layer is gone
-// for good is taken away, unless it is in use: files that were changed can still be written to, and these writes
-// would be in the way of a new mount's.
-func stillMounted(ctx context.Context, path, lower string) (bool, error) {
+// stillMounted reports whether something that can be read is mounted. A mount whose lower layer is gone for good is
+// taken away, unless it is in use: files that were changed can still be written to, and these writes would be in the way
+// of a new mount's. Nothing is looked up in the mount: the answer may be this process's to give, and if it is killed
+// while it waits for itself it cannot end.
+func (m *Mounter) stillMounted(ctx context.Context, base *tree.Snapshot, dir string, o volume.MountOptions) (bool, error) {
+	path, lower := m.Path(dir), filepath.Join(dir, lowerDir)
+	alive := true // a copy is
+	if !o.Full {
+		var err error
+		if alive, err = m.lower.Resume(ctx, base, lower, o); err != nil {
+			return false, fmt.Errorf("go on with the base: %w", err)
+		}
+	}
 	mounted, err := mounts.IsPoint(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	if err != nil || !mounted {
-		return false, err
-	}
-	// Of a name that nobody has asked for before the kernel's caches know nothing.
-	_, err = os.Lstat(filepath.Join(path, ".volary-"+rand.Text()))
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		return true, nil
+	if err != nil || !mounted || alive {
+		return mounted, err
 	}
 	users, err := holding(path)
 	if err != nil {

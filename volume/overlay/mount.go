@@ -33,7 +33,10 @@ const (
 // Lower makes snapshots visible as directories. Mount of a dir where the same snapshot is mounted already, by
 // this process or one before it, takes the mount over. Unmount is no error where nothing is mounted; it wraps
 // [volume.ErrInUse] if the mount is still there, out of sight.
+//
+// Resume is Mount of what is mounted already, and nothing otherwise: it reports whether the snapshot can be read at dir.
 type Lower interface {
+	Resume(ctx context.Context, s *tree.Snapshot, dir string, o volume.MountOptions) (alive bool, err error)
 	Mount(ctx context.Context, s *tree.Snapshot, dir string, o volume.MountOptions) error
 	Unmount(ctx context.Context, dir string) error
 }
@@ -62,16 +65,16 @@ func (m *Mounter) Mount(ctx context.Context, base *tree.Snapshot, dir string, o 
 			return err
 		}
 	}
-	lower, err := m.prepareLower(ctx, base, dir, o)
-	if err != nil {
-		return fmt.Errorf("mount the base: %w", err)
-	}
-	mounted, err := stillMounted(ctx, merged, filepath.Join(dir, lowerDir))
+	mounted, err := m.stillMounted(ctx, base, dir, o)
 	if err != nil || mounted && o.ReadOnly {
 		return err
 	}
 	if mounted {
 		return makeSpace(dir, o)
+	}
+	lower, err := m.prepareLower(ctx, base, dir, o)
+	if err != nil {
+		return fmt.Errorf("mount the base: %w", err)
 	}
 	if err := checkFree(ctx, dir); err != nil {
 		return err

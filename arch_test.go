@@ -42,6 +42,8 @@ var mayImport = map[string][]string{
 	"snapshot/archive":       {"snapshot"},
 	"snapshot/view":          {"snapshot", "snapshot/meta", "snapshot/tree", "snapshot/unixfs"},
 	"snapshot/store":         {"snapshot", "snapshot/durable"},
+	"snapshot/kubo":          {"snapshot", "snapshot/dagcbor"},
+	"snapshot/kubo/kubotest": {},
 	"pinset":                 {},
 	"pinset/pinsettest":      {"pinset"},
 	"pinset/local":           {"pinset", "snapshot", "snapshot/store"},

@@ -204,6 +204,42 @@ func TestWhatIsKeptStaysWhateverOthersUnpin(t *testing.T) {
 	}
 }
 
+func TestWhatIsKeptAfterAnotherIsWhole(t *testing.T) {
+	d := kubotest.Start(t, kubotest.Options{})
+	b := open(t, d, func(o *Options) { o.FetchTimeout = 2 * time.Second })
+	keep := func(root cid.Cid) Keep { return Keep{"host", "head", root} }
+	first, second, third := commit(t, b, 300), commit(t, b, 301), commit(t, b, 302)
+	if err := b.KeepAfter(t.Context(), keep(first), cid.Undef); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := b.KeepAfter(t.Context(), keep(second), first); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Release(t.Context(), keep(first)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.KeepAfter(t.Context(), keep(third), first); err != nil {
+		t.Fatalf("after one that is not kept: %v", err)
+	}
+	gc(t, d)
+	wantWhole(t, b, second)
+	wantWhole(t, b, third)
+	fourth := commit(t, b, 303)
+	file := blockstest.Raw([]byte("file 302 of 303")).Cid()
+	run(t, d, "block", "rm", file.String())
+	err := b.KeepAfter(t.Context(), keep(fourth), third)
+	if !errors.Is(err, snapshot.ErrUnavailable) || !strings.Contains(err.Error(), file.String()) {
+		t.Fatalf("got %v, want unavailable that names %s", err, file)
+	}
+	for k, err := range b.Kept(t.Context()) {
+		if err != nil || k == keep(fourth) || k == keep(first) {
+			t.Fatalf("kept %v, %v", k, err)
+		}
+	}
+}
+
 func TestWhatIsNotWholeIsNotKept(t *testing.T) {
 	d := kubotest.Start(t, kubotest.Options{})
 	b := open(t, d, func(o *Options) { o.FetchTimeout = 2 * time.Second })

@@ -44,6 +44,34 @@ func (b *Blocks) Keep(ctx context.Context, k Keep) error {
 	}
 }
 
+// KeepAfter is Keep of a commit that has much in common with another, which is kept for the same purpose, and stays so
+// until KeepAfter returns: the daemon looks only at what differs. Without that other it is Keep.
+func (b *Blocks) KeepAfter(ctx context.Context, k Keep, other cid.Cid) error {
+	from, err := Keep{k.Host, k.Purpose, other}.Encode()
+	if err != nil {
+		return b.Keep(ctx, k)
+	}
+	to, err := k.Encode()
+	if err != nil {
+		return err
+	}
+	if err := b.importBlocks(ctx, []blocks.Block{to}); err != nil {
+		return err
+	}
+	limited, done := context.WithTimeout(ctx, b.o.FetchTimeout)
+	defer done()
+	err = b.api.Request("pin/update", from.Cid().String(), to.Cid().String()).Option("unpin", false).
+		Exec(limited, &struct{}{})
+	if err != nil && ctx.Err() == nil {
+		// It may be kept already, or the other is not, or something is missing: Keep finds out.
+		return b.Keep(ctx, k)
+	}
+	if err != nil {
+		return b.fault("pin "+to.Cid().String(), err)
+	}
+	return nil
+}
+
 // Release removes what Keep pinned; what is not kept is released already.
 func (b *Blocks) Release(ctx context.Context, k Keep) error {
 	node, err := k.Encode()

@@ -42,6 +42,7 @@ var mayImport = map[string][]string{
 	"snapshot/archive":       {"snapshot"},
 	"snapshot/view":          {"snapshot", "snapshot/meta", "snapshot/tree", "snapshot/unixfs"},
 	"snapshot/store":         {"snapshot", "snapshot/durable"},
+	"snapshot/cached":        {"snapshot"},
 	"snapshot/kubo":          {"snapshot", "snapshot/dagcbor"},
 	"snapshot/kubo/kubotest": {},
 	"pinset":                 {},

@@ -1,0 +1,208 @@
+// Package head is the signed statement that a volume is at a commit: an IPNS record, which any IPFS program resolves to
+// the volume's files.
+//
+// Start with [Sign] and [Verify]. A [Head] comes from one of them, so it is always signed with the volume's key.
+// [Compare] says which of two heads a volume is at; [Head.Open] reads the commit and checks that it is the one meant.
+//
+// It guarantees: the same commit gives the same record, whoever signs it and however often; of any heads every host
+// takes the same for the newest, whatever its clock says.
+package head
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/ipfs/boxo/ipns"
+	pb "github.com/ipfs/boxo/ipns/pb"
+	"github.com/ipfs/boxo/path"
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	mh "github.com/multiformats/go-multihash"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/volary/volary/namespace"
+	"github.com/volary/volary/snapshot/dagcbor"
+)
+
+var (
+	// ErrFormat says that bytes are not a head's record, or a commit is not the head's.
+	ErrFormat = errors.New("malformed")
+	// ErrSignature says that a record was not signed with the volume's key.
+	ErrSignature = errors.New("not signed by the volume")
+)
+
+const (
+	// MaxRecord is the largest record in bytes.
+	MaxRecord = 512
+	// MaxSequence is what an IPNS record of dag-cbor can hold.
+	MaxSequence = math.MaxInt64
+
+	// lifetime is how long a record says it is good for. Nobody asks within a namespace: a clock must not hide a volume.
+	lifetime = 100
+	// cacheFor is how long other IPFS programs may take what they resolved for the newest.
+	cacheFor = time.Minute
+	// lastYear is the last one that RFC 3339 can write.
+	lastYear = 9999
+)
+
+// Head says that a volume is at a commit. It must come from Sign or Verify.
+type Head struct {
+	Volume    ipns.Name
+	Commit    cid.Cid
+	Sequence  uint64 // the commit's
+	EndOfLife time.Time
+	Record    []byte // all this as an IPNS record
+}
+
+// Sign makes the head of a volume's commit, made at a time. All three are the commit's own, so that the record is the
+// same whenever it is made.
+func Sign(key crypto.PrivKey, commit cid.Cid, sequence uint64, made time.Time) (Head, error) {
+	h, err := sign(key, commit, sequence, made)
+	if err != nil {
+		return Head{}, fmt.Errorf("sign head %s: %w", commit, err)
+	}
+	return h, nil
+}
+
+func sign(key crypto.PrivKey, commit cid.Cid, sequence uint64, made time.Time) (Head, error) {
+	volume, err := namespace.NameOf(key)
+	if err != nil {
+		return Head{}, err
+	}
+	h := Head{Volume: volume, Commit: commit, Sequence: sequence, EndOfLife: endOfLife(made)}
+	if err := h.check(); err != nil {
+		return Head{}, err
+	}
+	value, err := path.NewPath(h.value())
+	if err != nil {
+		return Head{}, err
+	}
+	record, err := ipns.NewRecord(key, value, sequence, h.EndOfLife, cacheFor, ipns.WithV1Compatibility(false), ipns.WithPublicKey(false))
+	if err != nil {
+		return Head{}, err
+	}
+	if h.Record, err = ipns.MarshalRecord(record); err != nil {
+		return Head{}, err
+	}
+	// What others would refuse must not become a head here.
+	return Verify(volume, h.Record)
+}
+
+func endOfLife(made time.Time) time.Time {
+	made = made.UTC()
+	if made.Year() > lastYear-lifetime {
+		return time.Date(lastYear, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	return made.AddDate(lifetime, 0, 0)
+}
+
+func (h Head) value() string { return "/ipfs/" + h.Commit.String() + "/tree" }
+
+func (h Head) check() error {
+	want := cid.Prefix{Version: 1, Codec: cid.DagCBOR, MhType: mh.SHA2_256, MhLength: 32}
+	switch {
+	case !h.Commit.Defined() || h.Commit.Prefix() != want:
+		return fmt.Errorf("%s is not a commit's CID: %w", h.Commit, ErrFormat)
+	case h.Sequence == 0 || h.Sequence > MaxSequence:
+		return fmt.Errorf("sequence %d: %w", h.Sequence, ErrFormat)
+	case h.EndOfLife.Year() < 0 || h.EndOfLife.Year() > lastYear:
+		return fmt.Errorf("end of life %s: %w", h.EndOfLife, ErrFormat)
+	}
+	return nil
+}
+
+// Verify reads a volume's record. It takes only what Sign could have made, with any end of life, and does not look at
+// the clock. Errors wrap [ErrFormat] or [ErrSignature].
+func Verify(volume ipns.Name, record []byte) (Head, error) {
+	h, err := parse(volume, record)
+	if err != nil {
+		return Head{}, fmt.Errorf("read a head of %s: %w", volume, err)
+	}
+	return h, nil
+}
+
+func parse(volume ipns.Name, record []byte) (Head, error) {
+	if err := namespace.CheckVolume(volume); err != nil {
+		return Head{}, errors.Join(ErrFormat, err)
+	}
+	if len(record) > MaxRecord {
+		return Head{}, fmt.Errorf("record of %d bytes, at most %d are allowed: %w", len(record), MaxRecord, ErrFormat)
+	}
+	r, err := ipns.UnmarshalRecord(record)
+	if err != nil {
+		return Head{}, errors.Join(ErrFormat, err)
+	}
+	h, err := contents(volume, r)
+	if err != nil {
+		return Head{}, err
+	}
+	again, err := h.encode(record)
+	if err != nil || !bytes.Equal(again, record) {
+		return Head{}, fmt.Errorf("not in the one form that a head has: %w", errors.Join(ErrFormat, err))
+	}
+	if err := ipns.ValidateWithName(r, volume); err != nil && !errors.Is(err, ipns.ErrExpiredRecord) {
+		return Head{}, errors.Join(ErrSignature, err)
+	}
+	h.Record = bytes.Clone(record)
+	return h, nil
+}
+
+func contents(volume ipns.Name, r *ipns.Record) (h Head, err error) {
+	bad := func(err error) (Head, error) { return Head{}, errors.Join(ErrFormat, err) }
+	value, err := r.Value()
+	if err != nil {
+		return bad(err)
+	}
+	text, ok := strings.CutPrefix(value.String(), "/ipfs/")
+	commit, ok2 := strings.CutSuffix(text, "/tree")
+	if !ok || !ok2 {
+		return bad(fmt.Errorf("value %.120q is not that of a head", value))
+	}
+	h.Volume = volume
+	if h.Commit, err = cid.Decode(commit); err != nil {
+		return bad(err)
+	}
+	if h.Sequence, err = r.Sequence(); err != nil {
+		return bad(err)
+	}
+	if h.EndOfLife, err = r.Validity(); err != nil {
+		return bad(err)
+	}
+	return h, h.check()
+}
+
+// wireRecord is the data of an IPNS record (specs.ipfs.tech/ipns/ipns-record).
+type wireRecord struct {
+	Value        []byte
+	Sequence     uint64
+	Validity     []byte
+	ValidityType uint64
+	TTL          uint64
+}
+
+// encode writes the record that a head with the signature of record has.
+func (h Head) encode(record []byte) ([]byte, error) {
+	var signed pb.IpnsRecord
+	if err := proto.Unmarshal(record, &signed); err != nil {
+		return nil, err
+	}
+	data, err := dagcbor.Marshal(wireRecord{
+		Value: []byte(h.value()), Sequence: h.Sequence, TTL: uint64(cacheFor),
+		Validity: []byte(h.EndOfLife.UTC().Format(time.RFC3339Nano)), ValidityType: uint64(ipns.ValidityEOL),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return proto.MarshalOptions{Deterministic: true}.Marshal(&pb.IpnsRecord{Data: data, SignatureV2: signed.SignatureV2})
+}
+
+// Compare orders the heads of one volume, the same on every host: the larger one is where the volume is. That is the
+// one of the larger sequence, then of the smaller commit.
+func Compare(a, b Head) int {
+	return cmp.Or(cmp.Compare(a.Sequence, b.Sequence), bytes.Compare(b.Commit.Bytes(), a.Commit.Bytes()))
+}

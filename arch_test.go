@@ -63,6 +63,7 @@ var mayImport = map[string][]string{
 	"volume/holder":          {"snapshot/tree", "snapshot/view", "volume", "volume/mounts"},
 	"volume/mounttest":       {"snapshot", "snapshot/blockstest", "snapshot/importer", "snapshot/meta", "snapshot/restorer", "snapshot/tree", "snapshot/tree/treetest", "snapshot/unixfs", "volume"},
 	"volume/modeltest":       {"snapshot/meta", "snapshot/tree"},
+	"volume/publish":         {"head", "head/table", "namespace", "pinset", "pinset/directory", "snapshot", "volume"},
 	"volume/api":             {"pinset", "snapshot", "snapshot/importer", "volume"},
 	"cmd/volary":             {anything},
 

@@ -124,6 +124,7 @@ func (m *Manager) commit(ctx context.Context, r *record, op Commit, how snapshot
 		return Result{}, err
 	}
 	*r = *next
+	m.tell(ctx, r)
 	m.looked(r.Overlay, got.began, false)
 	m.wentWell(r, FailedCommit)
 	if err := m.letGo(ctx, r); err != nil {
@@ -240,6 +241,9 @@ func sameState(ctx context.Context, s Session, of *tree.Snapshot, c *snapshot.Co
 // extend makes a commit durable and kept, the child of parents, and returns the record with it as its head.
 // Its order is the argument that nothing is lost: blocks, then the pin that keeps them, then whoever speaks of it.
 func (m *Manager) extend(ctx context.Context, s Session, r *record, c *snapshot.Commit, own bool, parents ...cid.Cid) (*record, error) {
+	if r.shared() {
+		c.Volume = r.ID
+	}
 	root, err := m.store(ctx, s, c, own, parents...)
 	if err != nil {
 		return nil, err

@@ -80,7 +80,11 @@ func (m *Manager) create(ctx context.Context, name string, options map[string]st
 	if err != nil {
 		return nil, err
 	}
-	r := &record{Name: name, ID: newID(), Created: m.o.Now().UTC(), Options: options}
+	id, err := m.begin(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	r := &record{Name: name, ID: id, Created: m.o.Now().UTC(), Options: options}
 	c.Consistency = snapshot.Clean
 	if r, err = m.extend(ctx, s, r, c, own, parents...); err != nil {
 		return nil, err
@@ -88,11 +92,18 @@ func (m *Manager) create(ctx context.Context, name string, options map[string]st
 	if err := m.step(StepHead); err != nil {
 		return nil, err
 	}
-	return r, m.db.add(r)
+	if err := m.db.add(r); err != nil {
+		return nil, err
+	}
+	m.tell(ctx, r)
+	return r, nil
 }
 
+// localIDLength is how long the ID of a volume is that no other host knows.
+const localIDLength = 16
+
 func newID() string {
-	b := make([]byte, 8)
+	b := make([]byte, localIDLength/2)
 	rand.Read(b)
 	return hex.EncodeToString(b)
 }

@@ -99,7 +99,11 @@ func (m *Manager) rollback(ctx context.Context, r *record, to cid.Cid, message s
 		return err
 	}
 	*r = *next
-	return m.db.put(r)
+	if err := m.db.put(r); err != nil {
+		return err
+	}
+	m.tell(ctx, r)
+	return nil
 }
 
 // Tag gives a state of a volume a name, VOLUME@TAG, or takes the name away.

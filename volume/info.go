@@ -3,6 +3,8 @@ package volume
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -26,7 +28,8 @@ type Info struct {
 	Mountpoint string            `json:"mountpoint,omitempty"`
 	Users      []string          `json:"users,omitempty"`
 	Removed    *time.Time        `json:"removed,omitempty"`
-	Failure    *Failure          `json:"failure,omitempty"` // the last one, if nothing went well since
+	Failure    *Failure          `json:"failure,omitempty"`   // the last one, if nothing went well since
+	Elsewhere  bool              `json:"elsewhere,omitempty"` // other hosts have it, this one has not mounted it yet
 
 	Size         uint64  `json:"size,omitempty"`          // bytes that changes may take
 	SizeEnforced *bool   `json:"size_enforced,omitempty"` // they cannot take more; only when asked for, and while there are some
@@ -113,12 +116,45 @@ func (m *Manager) List(ctx context.Context, o ListOptions) ([]Info, error) {
 		}
 		infos = append(infos, *i)
 	}
+	return m.withElsewhere(ctx, infos)
+}
+
+// withElsewhere adds the volumes that only other hosts have.
+func (m *Manager) withElsewhere(ctx context.Context, infos []Info) ([]Info, error) {
+	if m.o.Heads == nil {
+		return infos, nil
+	}
+	all, err := m.o.Heads.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	here := map[string]bool{}
+	for _, i := range infos {
+		here[i.ID] = true
+	}
+	for _, at := range all {
+		if !here[at.ID] {
+			infos = append(infos, *m.elsewhere(ctx, at))
+		}
+	}
+	slices.SortStableFunc(infos, func(a, b Info) int { return strings.Compare(a.Name, b.Name) })
 	return infos, nil
+}
+
+func (m *Manager) elsewhere(ctx context.Context, at At) *Info {
+	i := &Info{Name: at.Name, ID: at.ID, Head: CID{at.Head}, Sequence: at.Sequence, Elsewhere: true}
+	m.describeHead(ctx, i)
+	return i
 }
 
 // Inspect says all that is known of a volume, whether it has changes that are not committed among it.
 func (m *Manager) Inspect(ctx context.Context, name string) (*Info, error) {
 	r, unlock, err := m.lockRecord(ctx, name)
+	if errors.Is(err, ErrNotFound) && m.o.Heads != nil {
+		if at, findErr := m.o.Heads.Find(ctx, name); findErr == nil {
+			return m.elsewhere(ctx, at), nil
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -28,13 +28,20 @@ type Mount struct {
 }
 
 func (op *Mount) run(ctx context.Context, m *Manager) (Result, error) {
-	r, unlock, err := m.lockRecord(ctx, op.Name)
+	unlock, err := m.lock(ctx, op.Name)
 	if err != nil {
 		return Result{}, err
 	}
 	defer unlock()
+	r, err := m.found(ctx, op.Name)
+	if err != nil {
+		return Result{}, err
+	}
 	if m.o.Mounter == nil {
 		return Result{}, fmt.Errorf("mount %s: %w", op.Name, ErrCannotMount)
+	}
+	if err := m.catchUp(ctx, r); err != nil {
+		return Result{}, fmt.Errorf("mount %s at its newest state: %w", op.Name, err)
 	}
 	user := op.User
 	if user == "" {

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -25,6 +26,11 @@ func (m *Manager) Resolve(ctx context.Context, ref string) (cid.Cid, error) {
 	}
 	name, state, has := splitRef(ref)
 	r, err := m.db.get(name)
+	if errors.Is(err, ErrNotFound) && m.o.Heads != nil {
+		if at, findErr := m.o.Heads.Find(ctx, name); findErr == nil {
+			r, err = &record{Name: name, ID: at.ID, Head: CID{at.Head}, Sequence: at.Sequence}, nil
+		}
+	}
 	if err != nil || !has {
 		return r.Head.Cid, err
 	}

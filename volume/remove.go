@@ -32,6 +32,7 @@ func (op *Remove) run(ctx context.Context, m *Manager) (Result, error) {
 	if err := m.db.trash(r); err != nil {
 		return Result{}, err
 	}
+	m.tell(ctx, r)
 	return Result{Removed: []string{r.Name}, Commit: r.Head, Note: firstCommitted(settled)}, nil
 }
 
@@ -68,9 +69,13 @@ func (op *Undelete) run(ctx context.Context, m *Manager) (Result, error) {
 	if err := m.keep(ctx, r, r.Head.Cid); err != nil {
 		return Result{}, fmt.Errorf("undelete %s: %w", op.Name, err)
 	}
+	if err := m.revive(ctx, r); err != nil {
+		return Result{}, fmt.Errorf("bring %s back: %w", op.Name, err)
+	}
 	if err := m.db.restore(r); err != nil {
 		return Result{}, err
 	}
+	m.tell(ctx, r)
 	return m.result(ctx, r)
 }
 
@@ -168,6 +173,7 @@ func (op *Rename) run(ctx context.Context, m *Manager) (Result, error) {
 		if err := m.db.rename(r, op.To); err != nil {
 			return Result{}, err
 		}
+		m.tell(ctx, r)
 	}
 	return m.result(ctx, r)
 }

@@ -25,8 +25,13 @@ func (m *Manager) Start(ctx context.Context) error {
 		m.log.Warn("there is no reserve for a full disk", logError, err)
 	}
 	m.emptyTrash(ctx)
-	rs, err := m.db.list(bucketVolumes)
+	removed, err := m.db.list(bucketTrash)
 	errs := []error{err}
+	for _, r := range removed {
+		m.tell(ctx, r)
+	}
+	rs, err := m.db.list(bucketVolumes)
+	errs = append(errs, err)
 	for _, r := range rs {
 		unlock, err := m.acquire(ctx, r.Name)
 		if err == nil {
@@ -85,6 +90,7 @@ func (m *Manager) startOnce(ctx context.Context, name string) error {
 func (m *Manager) start(ctx context.Context, name string) (*record, error) {
 	r, err := m.db.get(name)
 	if err == nil {
+		m.tell(ctx, r)
 		err = m.keepPinned(ctx, r)
 	}
 	if err != nil || r.Overlay == nil || m.o.Mounter == nil {

@@ -121,6 +121,7 @@ type Options struct {
 	Blocks snapshot.Blocks
 	Pins   pinset.Set
 	Own    Origins
+	Heads  Heads                                                // nil: no other host knows of the volumes
 	Tags   Tagger                                               // nil: what is recovered has no tag
 	IsTag  func(ctx context.Context, name string) (bool, error) // nil, or whether a snapshot has a tag of that name
 

@@ -1,0 +1,142 @@
+package publish
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/crypto"
+
+	"github.com/volary/volary/head"
+	"github.com/volary/volary/head/table"
+	"github.com/volary/volary/namespace"
+	"github.com/volary/volary/pinset"
+	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/volume"
+)
+
+// Tell implements [volume.Heads].
+func (h *Heads) Tell(ctx context.Context, at volume.At) error {
+	v, err := h.volume(at.ID)
+	if err != nil {
+		return err
+	}
+	key, b, err := h.binding(v, at)
+	if err != nil {
+		return err
+	}
+	if at.Removed.IsZero() {
+		err = h.moved(ctx, v, at, key, b)
+	} else if !v.Removed() && v.Head.Commit.Defined() {
+		err = h.ended(ctx, v, at, key, b)
+	}
+	if err != nil {
+		return err
+	}
+	return h.Flush(ctx)
+}
+
+// binding returns the volume's key, and a new binding if what is told is not what the known one says.
+func (h *Heads) binding(v table.Volume, at volume.At) (crypto.PrivKey, *namespace.Binding, error) {
+	ns, known := h.o.Namespace, v.Binding
+	if known.Data == nil {
+		key, generation, err := h.o.Table.NewKey(ns, at.Name)
+		if err != nil {
+			return nil, nil, err
+		}
+		if id, err := namespace.NameOf(key); err != nil || id != v.Key {
+			return nil, nil, fmt.Errorf("the key of %q is not that of %s: %w", at.Name, at.ID, table.ErrConflict)
+		}
+		b, err := ns.Bind(at.Name, key, generation, 0)
+		return key, &b, err
+	}
+	key, err := ns.Key(known)
+	if err != nil {
+		return nil, nil, err
+	}
+	removed := !at.Removed.IsZero()
+	if known.Name == at.Name && known.Removed() == removed {
+		return key, nil, nil
+	}
+	life := known.Life
+	if known.Removed() != removed {
+		life++
+	}
+	generation, err := h.o.Table.Generation(at.Name, v.Key)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := ns.Bind(at.Name, key, generation, life)
+	return key, &b, err
+}
+
+// moved records the head of a volume. One that is not after the head that is known becomes a fork.
+func (h *Heads) moved(ctx context.Context, v table.Volume, at volume.At, key crypto.PrivKey, b *namespace.Binding) error {
+	if v.Head.Commit == at.Head && b == nil {
+		return nil
+	}
+	c, err := commitOf(ctx, h.o.Blocks, at.Head)
+	if err != nil {
+		return err
+	}
+	if c.Volume != at.ID {
+		return fmt.Errorf("%s is not a state of %s", at.Head, at.Name)
+	}
+	next, err := head.Sign(key, at.Head, c.Sequence, c.Time)
+	if err != nil {
+		return err
+	}
+	prev := v.Head.Commit
+	if prev == at.Head || !prev.Defined() || after(c, prev) {
+		return h.o.Table.Advance(ctx, prev, next, b)
+	}
+	news := table.News{Heads: []head.Head{next}}
+	if b != nil {
+		news.Bindings = append(news.Bindings, *b)
+	}
+	_, err = h.o.Table.Learn(ctx, news)
+	return err
+}
+
+// after reports whether a commit names another one as an ancestor itself.
+func after(c *snapshot.Commit, earlier cid.Cid) bool {
+	return slices.ContainsFunc(c.Recent, func(a snapshot.Ancestor) bool { return a.CID == earlier })
+}
+
+// ended makes and keeps the commit that ends a volume, and records it as the head. It is the same whenever it is made.
+func (h *Heads) ended(ctx context.Context, v table.Volume, at volume.At, key crypto.PrivKey, b *namespace.Binding) error {
+	s, err := h.o.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	var more []cid.Cid
+	if v.Head.Commit != at.Head {
+		more = append(more, at.Head)
+	}
+	c, err := v.Head.Tombstone(ctx, s, more...)
+	if err != nil {
+		return err
+	}
+	c.Time, c.Author = at.Removed, h.o.Author
+	blk, err := snapshot.EncodeCommit(c)
+	if err != nil {
+		return err
+	}
+	if err := s.Put(ctx, blk); err != nil {
+		return err
+	}
+	if err := s.Sync(ctx); err != nil {
+		return err
+	}
+	pin := pinset.Pin{Root: blk.Cid(), Owner: endOwner(v.Key), Name: at.Name + " removed", Created: at.Removed}
+	if err := h.o.Pins.Add(ctx, pin); err != nil {
+		return err
+	}
+	next, err := head.Sign(key, blk.Cid(), c.Sequence, c.Time)
+	if err != nil {
+		return err
+	}
+	return h.o.Table.Advance(ctx, v.Head.Commit, next, b)
+}

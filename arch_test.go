@@ -52,6 +52,7 @@ var mayImport = map[string][]string{
 	"pinset":                 {},
 	"pinset/pinsettest":      {"pinset"},
 	"pinset/local":           {"pinset", "snapshot", "snapshot/store"},
+	"pinset/kept":            {"pinset", "pinset/local", "snapshot", "snapshot/importer", "snapshot/kubo", "snapshot/store"},
 	"pinset/directory":       {"head", "namespace", "pinset"},
 	"pinset/outbox":          {"pinset", "snapshot", "statedb"},
 	"volume":                 {"pinset", "snapshot", "snapshot/apply", "snapshot/durable", "snapshot/importer", "snapshot/meta", "snapshot/tree", "snapshot/unixfs", "volume/mounts"},

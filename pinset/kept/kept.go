@@ -1,0 +1,269 @@
+// Package kept joins a host's own records (pins, tags, what its files were) with blocks in a Kubo daemon.
+//
+// Start with [New]. A [Host] is a [pinset.Set] and a [snapshot.Blocks]; what is imported goes through [Host.Session].
+// Blocks that the host stored itself before it had a daemon are read where they are, and sent to the daemon when a
+// commit that needs them is pinned, or all of them by [Host.Move].
+//
+// It guarantees: a pin is recorded only once the daemon keeps all of its blocks, and the daemon lets go of them only
+// after the record is gone; [Host.Reconcile] mends what a crash in between left.
+package kept
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+
+	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
+
+	"github.com/volary/volary/pinset"
+	"github.com/volary/volary/pinset/local"
+	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/kubo"
+	"github.com/volary/volary/snapshot/store"
+)
+
+// purpose is what the daemon's pins of a host are for.
+const purpose = "kept"
+
+// Options of a Host. All but Far are required.
+type Options struct {
+	Records *store.Store // of the host, and blocks from before it had a daemon
+	Pins    *local.Set   // in Records
+	Kubo    *kubo.Blocks
+	Far     snapshot.Blocks // how blocks of the daemon are read, such as through a cache; Kubo if nil
+	Host    string          // peer ID
+}
+
+// Host is what a host keeps, with its blocks in a Kubo daemon. It must be made by New; all methods are safe for
+// concurrent use.
+type Host struct {
+	*local.Set // tags are read, and own commits marked, in the records
+	o          Options
+
+	mu sync.Mutex // held while it is decided what the daemon is to keep
+}
+
+var (
+	_ pinset.Set          = (*Host)(nil)
+	_ snapshot.Blocks     = (*Host)(nil)
+	_ snapshot.ManyGetter = (*Host)(nil)
+)
+
+// New returns a host.
+func New(o Options) *Host {
+	if o.Far == nil {
+		o.Far = o.Kubo
+	}
+	return &Host{Set: o.Pins, o: o}
+}
+
+// Get implements [snapshot.Blocks].
+func (h *Host) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
+	if b, err := h.own(ctx, c); err != nil || b != nil {
+		return b, err
+	}
+	return h.o.Far.Get(ctx, c)
+}
+
+// own returns a block that the host stored itself, nil if it did not. One that is damaged is not missed: the daemon may
+// have it.
+func (h *Host) own(ctx context.Context, c cid.Cid) (blocks.Block, error) {
+	has, err := h.o.Records.Has(ctx, c)
+	if err != nil || !has[0] {
+		return nil, err
+	}
+	b, err := h.o.Records.Get(ctx, c)
+	if errors.Is(err, snapshot.ErrDamaged) || errors.Is(err, snapshot.ErrNotFound) {
+		return nil, nil
+	}
+	return b, err
+}
+
+// GetMany implements [snapshot.ManyGetter].
+func (h *Host) GetMany(ctx context.Context, cs ...cid.Cid) iter.Seq2[blocks.Block, error] {
+	has, err := h.o.Records.Has(ctx, cs...)
+	here := err != nil
+	for _, one := range has {
+		here = here || one
+	}
+	if !here {
+		return snapshot.GetMany(ctx, h.o.Far, cs...)
+	}
+	return func(yield func(blocks.Block, error) bool) {
+		for _, c := range cs {
+			if !yield(h.Get(ctx, c)) {
+				return
+			}
+		}
+	}
+}
+
+// Has implements [snapshot.Blocks].
+func (h *Host) Has(ctx context.Context, cs ...cid.Cid) ([]bool, error) {
+	has, err := h.o.Records.Has(ctx, cs...)
+	if err != nil {
+		return nil, err
+	}
+	var ask []cid.Cid
+	var at []int
+	for i, one := range has {
+		if !one {
+			ask, at = append(ask, cs[i]), append(at, i)
+		}
+	}
+	if len(ask) == 0 {
+		return has, nil
+	}
+	far, err := h.o.Kubo.Has(ctx, ask...)
+	for i, one := range far {
+		has[at[i]] = one
+	}
+	return has, err
+}
+
+// Put implements [snapshot.Blocks].
+func (h *Host) Put(ctx context.Context, bs ...blocks.Block) error { return h.o.Kubo.Put(ctx, bs...) }
+
+// Sync implements [snapshot.Blocks].
+func (h *Host) Sync(ctx context.Context) error {
+	return errors.Join(h.o.Records.Sync(ctx), h.o.Kubo.Sync(ctx))
+}
+
+// Add implements [pinset.Set]: the daemon keeps the root's blocks before it is recorded.
+func (h *Host) Add(ctx context.Context, p pinset.Pin) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.keep(ctx, p.Root); err != nil {
+		return err
+	}
+	return h.Set.Add(ctx, p)
+}
+
+// Tag keeps a root under a name.
+func (h *Host) Tag(ctx context.Context, name string, root cid.Cid) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	before, err := h.Tagged(ctx, name)
+	if err != nil && !errors.Is(err, local.ErrNoTag) {
+		return err
+	}
+	if err := h.keep(ctx, root); err != nil {
+		return err
+	}
+	if err := h.Set.Tag(ctx, name, root); err != nil {
+		return err
+	}
+	return h.release(ctx, before)
+}
+
+// Untag takes a name away.
+func (h *Host) Untag(ctx context.Context, name string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	before, err := h.Tagged(ctx, name)
+	if err != nil && !errors.Is(err, local.ErrNoTag) {
+		return err
+	}
+	if err := h.Set.Untag(ctx, name); err != nil {
+		return err
+	}
+	return h.release(ctx, before)
+}
+
+// Remove implements [pinset.Set].
+func (h *Host) Remove(ctx context.Context, root cid.Cid, owner string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.Set.Remove(ctx, root, owner); err != nil {
+		return err
+	}
+	return h.release(ctx, root)
+}
+
+// release has the daemon let go of a root that nothing keeps any more.
+func (h *Host) release(ctx context.Context, root cid.Cid) error {
+	if !root.Defined() {
+		return nil
+	}
+	wanted, err := h.wanted(ctx, root)
+	if err != nil || wanted {
+		return err
+	}
+	return h.o.Kubo.Release(ctx, h.keepOf(root))
+}
+
+func (h *Host) wanted(ctx context.Context, root cid.Cid) (bool, error) {
+	status, err := h.Status(ctx, root)
+	if err != nil || status.State != pinset.Unpinned {
+		return true, err
+	}
+	for tag, err := range h.Tags(ctx) {
+		if err != nil || tag.Root == root {
+			return true, err
+		}
+	}
+	return false, nil
+}
+
+func (h *Host) keepOf(root cid.Cid) kubo.Keep {
+	return kubo.Keep{Host: h.o.Host, Purpose: purpose, Commit: root}
+}
+
+// keep has the daemon keep a root. What it lacks and this host has is sent.
+func (h *Host) keep(ctx context.Context, root cid.Cid) error {
+	err := h.keepWhole(ctx, root)
+	if !errors.Is(err, snapshot.ErrUnavailable) && !errors.Is(err, snapshot.ErrNotFound) {
+		return err
+	}
+	x := h.o.Kubo.Session()
+	sent, sendErr := h.send(ctx, x, root, nil)
+	if sendErr == nil && sent > 0 {
+		err = h.keepWhole(ctx, root)
+	}
+	err = errors.Join(err, x.Close())
+	if err != nil && ctx.Err() == nil {
+		// What files were is believed only as long as the daemon has what was made of them.
+		err = errors.Join(err, h.forgetFiles(ctx))
+	}
+	return err
+}
+
+// keepWhole has the daemon look at no more than the difference from a parent, if it keeps that.
+func (h *Host) keepWhole(ctx context.Context, root cid.Cid) error {
+	b, err := h.Get(ctx, root)
+	if err != nil {
+		return err
+	}
+	if c, err := snapshot.DecodeCommit(b); err == nil && len(c.Parents) > 0 {
+		if wanted, err := h.wanted(ctx, c.Parents[0]); err != nil || wanted {
+			return errors.Join(err, h.o.Kubo.KeepAfter(ctx, h.keepOf(root), c.Parents[0]))
+		}
+	}
+	return h.o.Kubo.Keep(ctx, h.keepOf(root))
+}
+
+// epochRecord counts how often it was forgotten what files were.
+const epochRecord = "kept/epoch"
+
+func (h *Host) epoch(ctx context.Context) (uint64, error) {
+	b, err := h.o.Records.Record(ctx, epochRecord)
+	if len(b) != 8 {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(b), err
+}
+
+func (h *Host) forgetFiles(ctx context.Context) error {
+	n, err := h.epoch(ctx)
+	if err != nil {
+		return err
+	}
+	if err := h.o.Records.SetRecords(ctx, map[string][]byte{epochRecord: binary.BigEndian.AppendUint64(nil, n+1)}); err != nil {
+		return fmt.Errorf("forget what files were: %w", err)
+	}
+	return nil
+}

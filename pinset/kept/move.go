@@ -1,0 +1,161 @@
+package kept
+
+import (
+	"context"
+	"fmt"
+
+	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
+
+	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/kubo"
+)
+
+// sendAtOnce is how many bytes of blocks are sent together.
+const sendAtOnce = 16 << 20
+
+// send puts those blocks of a root into the daemon that this host has and the daemon lacks, and returns how many.
+func (h *Host) send(ctx context.Context, x *kubo.Session, root cid.Cid, sent func(blocks, bytes int)) (total int, _ error) {
+	var batch []blocks.Block
+	size := 0
+	flush := func() error {
+		names := make([]cid.Cid, len(batch))
+		for i, b := range batch {
+			names[i] = b.Cid()
+		}
+		has, err := x.Has(ctx, names...)
+		if err != nil {
+			return err
+		}
+		lacking := batch[:0]
+		bytes := 0
+		for i, b := range batch {
+			if !has[i] {
+				lacking = append(lacking, b)
+				bytes += len(b.RawData())
+			}
+		}
+		if len(lacking) > 0 {
+			if err := x.Put(ctx, lacking...); err != nil {
+				return err
+			}
+		}
+		if total += len(lacking); sent != nil {
+			sent(len(lacking), bytes)
+		}
+		batch, size = nil, 0
+		return nil
+	}
+	err := snapshot.WalkDAG(ctx, h, []cid.Cid{root}, func(c cid.Cid, b blocks.Block, err error) error {
+		if err != nil {
+			return fmt.Errorf("send %s to the daemon: %w", root, err)
+		}
+		batch = append(batch, b)
+		if size += len(b.RawData()); size < sendAtOnce {
+			return nil
+		}
+		return flush()
+	})
+	if err == nil && len(batch) > 0 {
+		err = flush()
+	}
+	return total, err
+}
+
+// Moved is what Move did.
+type Moved struct {
+	Roots  int `json:"roots"`
+	Blocks int `json:"blocks"` // sent to the daemon; it had the others
+	Bytes  int `json:"bytes"`
+}
+
+// Move sends all that is kept to the daemon and has it kept there. Nothing is taken away here. progress, if not nil, is
+// called with what was sent.
+func (h *Host) Move(ctx context.Context, progress func(blocks, bytes int)) (m Moved, _ error) {
+	roots, err := h.roots(ctx)
+	if err != nil {
+		return m, err
+	}
+	for _, root := range roots {
+		x := h.o.Kubo.Session()
+		_, err := h.send(ctx, x, root, func(n, bytes int) {
+			m.Blocks += n
+			m.Bytes += bytes
+			if progress != nil {
+				progress(n, bytes)
+			}
+		})
+		if err == nil {
+			err = x.Sync(ctx)
+		}
+		if err == nil {
+			err = h.o.Kubo.Keep(ctx, h.keepOf(root))
+		}
+		if closeErr := x.Close(); err == nil {
+			err = closeErr
+		}
+		if err != nil {
+			return m, err
+		}
+		m.Roots++
+	}
+	return m, nil
+}
+
+// roots are all that pins and tags keep, each once.
+func (h *Host) roots(ctx context.Context) (roots []cid.Cid, _ error) {
+	seen := map[cid.Cid]bool{}
+	add := func(c cid.Cid) {
+		if !seen[c] {
+			seen[c] = true
+			roots = append(roots, c)
+		}
+	}
+	for p, err := range h.All(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		add(p.Root)
+	}
+	for t, err := range h.Tags(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		add(t.Root)
+	}
+	return roots, nil
+}
+
+// Reconcile has the daemon let go of what nothing here keeps, and of what sessions held that were never closed, and
+// returns how much that was. No session may be open.
+func (h *Host) Reconcile(ctx context.Context, dryRun bool) (released int, _ error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var gone []kubo.Keep
+	for k, err := range h.o.Kubo.Kept(ctx) {
+		if err != nil {
+			return 0, err
+		}
+		if k.Host != h.o.Host || k.Purpose != purpose {
+			continue
+		}
+		wanted, err := h.wanted(ctx, k.Commit)
+		if err != nil {
+			return 0, err
+		}
+		if !wanted {
+			gone = append(gone, k)
+		}
+	}
+	if dryRun {
+		return len(gone), nil
+	}
+	for _, k := range gone {
+		if err := h.o.Kubo.Release(ctx, k); err != nil {
+			return released, err
+		}
+		released++
+	}
+	held, err := h.o.Kubo.ReleaseHeld(ctx)
+	return released + held, err
+}

@@ -1,0 +1,200 @@
+//go:build real
+
+package kept
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
+
+	"github.com/volary/volary/pinset"
+	"github.com/volary/volary/pinset/local"
+	"github.com/volary/volary/pinset/pinsettest"
+	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/blockstest"
+	"github.com/volary/volary/snapshot/importer"
+	"github.com/volary/volary/snapshot/kubo"
+	"github.com/volary/volary/snapshot/kubo/kubotest"
+	"github.com/volary/volary/snapshot/store"
+)
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// open returns a host with records of its own whose blocks are in d.
+func open(t *testing.T, d *kubotest.Daemon, name string) *Host {
+	t.Helper()
+	s, err := store.Open(filepath.Join(t.TempDir(), "store"), store.Options{})
+	must(t, err)
+	t.Cleanup(func() { s.Close() })
+	endpoint, err := d.API()
+	must(t, err)
+	k, err := kubo.New(kubo.Options{Endpoint: endpoint, Host: name, Repo: d.Repo, Offline: true})
+	must(t, err)
+	t.Cleanup(func() { k.Close() })
+	return New(Options{Records: s, Pins: local.New(s, s.BeginSweep), Kubo: k, Host: name})
+}
+
+func raw(n int) blocks.Block {
+	b, err := blocks.NewBlockWithCid([]byte("root "+string(rune('a'+n))), cidOf("root "+string(rune('a'+n))))
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func cidOf(text string) cid.Cid {
+	p := cid.Prefix{Version: 1, Codec: cid.Raw, MhType: 0x12, MhLength: -1}
+	c, err := p.Sum([]byte(text))
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+func run(t *testing.T, d *kubotest.Daemon, args ...string) string {
+	t.Helper()
+	out, err := d.Run(t.Context(), args...)
+	must(t, err)
+	return out
+}
+
+func TestConformance(t *testing.T) {
+	d := kubotest.Start(t, kubotest.Options{})
+	n := 0
+	t.Run("pins", func(t *testing.T) {
+		pinsettest.Run(t, func(t *testing.T) (pinset.Set, func(int) cid.Cid) {
+			n++
+			h := open(t, d, "host"+string(rune('a'+n)))
+			return h, func(i int) cid.Cid {
+				must(t, h.Put(t.Context(), raw(i)))
+				return raw(i).Cid()
+			}
+		})
+	})
+	t.Run("blocks", func(t *testing.T) {
+		blockstest.Run(t, func(t *testing.T) snapshot.Blocks {
+			run(t, d, "repo", "gc", "--quiet")
+			return open(t, d, "host")
+		})
+	})
+}
+
+// tree writes some files and returns their directory.
+func tree(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"a", "b/c", "b/d"} {
+		path := filepath.Join(dir, name)
+		must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		must(t, os.WriteFile(path, []byte(strings.Repeat(name, 1000)), 0o644))
+	}
+	return dir
+}
+
+// snap imports a directory and pins the commit.
+func snap(t *testing.T, h *Host, dir string) cid.Cid {
+	t.Helper()
+	x, err := h.Session(t.Context())
+	must(t, err)
+	c, err := importer.Import(t.Context(), x, dir, importer.Options{Cache: x})
+	must(t, err)
+	must(t, snapshot.Extend(t.Context(), x, c.Commit))
+	b, err := snapshot.EncodeCommit(c.Commit)
+	must(t, err)
+	must(t, x.Put(t.Context(), b))
+	must(t, x.Sync(t.Context()))
+	must(t, h.Add(t.Context(), pinset.Pin{Root: b.Cid()}))
+	must(t, x.Close())
+	return b.Cid()
+}
+
+func whole(t *testing.T, b snapshot.Blocks, root cid.Cid) error {
+	t.Helper()
+	return snapshot.WalkDAG(t.Context(), b, []cid.Cid{root}, func(_ cid.Cid, _ blocks.Block, err error) error { return err })
+}
+
+func TestWhatIsKeptOutlivesTheDaemonsCollectionAndAnUnpinBySomebodyElse(t *testing.T) {
+	d := kubotest.Start(t, kubotest.Options{})
+	h := open(t, d, "host")
+	root := snap(t, h, tree(t))
+	run(t, d, "pin", "add", root.String())
+	run(t, d, "pin", "rm", root.String())
+	run(t, d, "repo", "gc")
+	must(t, whole(t, h, root))
+
+	must(t, h.Tag(t.Context(), "v1", root))
+	must(t, h.Remove(t.Context(), root, ""))
+	run(t, d, "repo", "gc")
+	must(t, whole(t, h, root))
+	must(t, h.Untag(t.Context(), "v1"))
+	run(t, d, "repo", "gc")
+	if err := whole(t, h, root); err == nil {
+		t.Error("the daemon still has what nothing keeps")
+	}
+}
+
+func TestWhatTheDaemonLostIsReadFromTheFilesAgain(t *testing.T) {
+	d := kubotest.Start(t, kubotest.Options{})
+	h := open(t, d, "host")
+	dir := tree(t)
+	root := snap(t, h, dir)
+	must(t, h.Remove(t.Context(), root, ""))
+	run(t, d, "repo", "gc")
+	if again := snap(t, h, dir); !again.Defined() {
+		t.Error("no commit")
+	} else {
+		must(t, whole(t, h, again))
+	}
+}
+
+func TestMoveBringsEverythingToTheDaemonUnderTheSameCIDs(t *testing.T) {
+	d := kubotest.Start(t, kubotest.Options{})
+	h := open(t, d, "host")
+	ctx := t.Context()
+	a, b := raw(1), raw(2)
+	must(t, h.o.Records.Put(ctx, a, b))
+	must(t, h.o.Records.Sync(ctx))
+	must(t, h.Set.Add(ctx, pinset.Pin{Root: a.Cid(), Name: "a"}))
+	must(t, h.Set.Tag(ctx, "b", b.Cid()))
+	moved, err := h.Move(ctx, nil)
+	must(t, err)
+	if want := (Moved{Roots: 2, Blocks: 2, Bytes: len(a.RawData()) + len(b.RawData())}); moved != want {
+		t.Errorf("moved %+v, want %+v", moved, want)
+	}
+	run(t, d, "repo", "gc")
+	has, err := h.o.Kubo.Has(ctx, a.Cid(), b.Cid())
+	must(t, err)
+	if diff := cmp.Diff([]bool{true, true}, has); diff != "" {
+		t.Error(diff)
+	}
+	if again, err := h.Move(ctx, nil); err != nil || again.Blocks != 0 {
+		t.Errorf("once more: %+v, %v", again, err)
+	}
+}
+
+func TestWhatACrashLeftIsReleased(t *testing.T) {
+	d := kubotest.Start(t, kubotest.Options{})
+	h := open(t, d, "host")
+	root := snap(t, h, tree(t))
+	must(t, h.Set.Remove(t.Context(), root, "")) // and not the daemon's pin
+	if n, err := h.Reconcile(t.Context(), true); n != 1 || err != nil {
+		t.Errorf("a dry run finds %d, %v", n, err)
+	}
+	if n, err := h.Reconcile(t.Context(), false); n != 1 || err != nil {
+		t.Errorf("released %d, %v", n, err)
+	}
+	run(t, d, "repo", "gc")
+	if err := whole(t, h, root); err == nil {
+		t.Error("it is still there")
+	}
+}

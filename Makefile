@@ -10,6 +10,8 @@ DESTDIR ?=
 FUZZTIME ?= 30s
 TESTFLAGS ?=
 BENCHFLAGS ?=
+N ?= 3
+CLUSTER_DIR ?= .cache/cluster
 
 # What the tests run is found by name: the tools first, then the administrator's commands, which a user's PATH lacks.
 export PATH := $(CURDIR)/.cache/bin:$(PATH):/usr/sbin:/sbin
@@ -18,10 +20,11 @@ export PATH := $(CURDIR)/.cache/bin:$(PATH):/usr/sbin:/sbin
 # over a GOFLAGS that turns it off; outside of a repository there is nothing to embed.
 VCS := $(shell git rev-parse --is-inside-work-tree >/dev/null 2>&1 && echo true || echo false)
 
-.PHONY: help build demo test test-unit test-long lint fuzz bench install tools deps clean needs-root
+.PHONY: help build demo test test-unit test-long lint fuzz bench cluster cluster-exec \
+	cluster-down install tools deps clean needs-root
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/volary
 	$(GO) build -buildvcs=$(VCS) -o bin/volary ./cmd/volary
@@ -53,6 +56,20 @@ bench: build ## compare with ipfs, restic and kopia into bench/RESULTS.md (about
 	@hack/tools.sh ipfs restic kopia
 	$(GO) run ./bench -out bench/RESULTS.md $(BENCHFLAGS)
 
+cluster: needs-root ## start N=3 real Kubo daemons and IPFS Cluster peers in a network namespace of their own
+	@hack/tools.sh ipfs ipfs-cluster-service ipfs-cluster-ctl
+	@$(GO) build -buildvcs=false -o .cache/bin/testcluster ./hack/cluster
+	@testcluster $(CLUSTER_DIR) up $(N)
+
+# Shell variables in CMD are the shell's: $KUBO and, as make has it, $$KUBO mean the same.
+cluster-exec: export CLUSTER_CMD := $(subst $$$$,$$,$(value CMD))
+cluster-exec: needs-root ## run CMD='…' beside them, with KUBO, CLUSTER and CTL in its environment
+	@[ -x .cache/bin/testcluster ] || { echo "no cluster runs; first: make cluster" >&2; exit 1; }
+	@testcluster $(CLUSTER_DIR) exec "$$CLUSTER_CMD"
+
+cluster-down: needs-root ## stop them and remove what they stored
+	@[ ! -e $(CLUSTER_DIR) ] || testcluster $(CLUSTER_DIR) down
+
 install: build ## install the binary and its completions below DESTDIR PREFIX
 	install -D -m 0755 bin/volary $(DESTDIR)$(PREFIX)/bin/volary
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions
@@ -60,7 +77,7 @@ install: build ## install the binary and its completions below DESTDIR PREFIX
 	bin/volary completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_volary
 
 tools: ## build the pinned tools that tests need into .cache/bin
-	@GO=$(GO) hack/tools.sh ipfs staticcheck
+	@GO=$(GO) hack/tools.sh ipfs ipfs-cluster-service ipfs-cluster-ctl staticcheck
 
 deps: ## install the Debian packages that tests need
 	@hack/deps.sh

@@ -68,8 +68,12 @@ var mayImport = map[string][]string{
 	"volume/api":             {"pinset", "snapshot", "snapshot/importer", "volume"},
 	"cmd/volary":             {anything},
 
+	"pinset/cluster":             {"pinset"},
+	"pinset/cluster/clustertest": {},
+
 	"bench":             {},
 	"bench/storechoice": {anything},
+	"hack/cluster":      {"pinset/cluster/clustertest"},
 	"hack/gotest":       {},
 }
 

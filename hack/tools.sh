@@ -15,11 +15,12 @@ go=${GO:-go}
 locate() {
 	case $1 in
 	ipfs) module=tools/kubo package=github.com/ipfs/kubo/cmd/ipfs ;;
+	ipfs-cluster-service | ipfs-cluster-ctl) module=tools/cluster package=github.com/ipfs-cluster/ipfs-cluster/cmd/$1 ;;
 	restic) module=tools/peers package=github.com/restic/restic/cmd/restic ;;
 	kopia) module=tools/peers package=github.com/kopia/kopia ;;
 	staticcheck) module=tools/lint package=honnef.co/go/tools/cmd/staticcheck ;;
 	*)
-		echo "tools.sh: no tool named $1; there are ipfs, restic, kopia and staticcheck" >&2
+		echo "tools.sh: no tool named $1; there are ipfs, ipfs-cluster-service, ipfs-cluster-ctl, restic, kopia and staticcheck" >&2
 		exit 2
 		;;
 	esac

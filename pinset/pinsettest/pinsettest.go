@@ -25,13 +25,16 @@ func Run(t *testing.T, open func(t *testing.T) (s pinset.Set, root func(n int) c
 		test func(*testing.T, pinset.Set, func(int) cid.Cid)
 	}{
 		{"what is added is listed with all that was said", testAdd},
-		{"adding again replaces name and meta", testAddAgain},
+		{"adding again replaces what was said", testAddAgain},
 		{"removing what is absent is no error", testRemove},
 		{"each owner has a pin of its own", testOwners},
 		{"an owner that cannot be is refused", testBadOwner},
 		{"an unknown root is unpinned", testUnknown},
 		{"pins are listed in the order of their creation", testOrder},
 		{"a creation time is set if none is given", testCreated},
+		{"a name may be that of several pins, and empty", testNames},
+		{"what was removed and is added again is a new pin", testAddAfterRemove},
+		{"meta is kept to the byte or refused, and nothing changes", testLargeMeta},
 		{"versions and codecs of a CID are different roots", testCIDs},
 		{"an undefined root is refused", testUndefined},
 		{"listing can stop early", testStop},
@@ -79,20 +82,37 @@ func wantPins(t *testing.T, s pinset.Set, want ...pinset.Pin) {
 	}
 }
 
-func wantState(t *testing.T, s pinset.Set, root cid.Cid, want pinset.State) pinset.Pin {
+// patience is how long peers may take to get what is pinned.
+const patience = 30 * time.Second
+
+// wantPinned waits until a root is pinned, which in the meantime must never be said to be unpinned.
+func wantPinned(t *testing.T, s pinset.Set, root cid.Cid) pinset.Pin {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for until := time.Now().Add(patience); ; <-tick.C {
+		st, err := s.Status(t.Context(), root)
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case st.State == pinset.Pinned && len(st.Pins) > 0:
+			p, _ := st.Of("")
+			return p
+		case st.State != pinset.Pinning || time.Now().After(until):
+			t.Fatalf("%s is %s, want it to become %s; pins %v, replicas %+v", root, st.State, pinset.Pinned, st.Pins, st.Replicas)
+		}
+	}
+}
+
+func wantUnpinned(t *testing.T, s pinset.Set, root cid.Cid) {
 	t.Helper()
 	st, err := s.Status(t.Context(), root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st.State != want {
-		t.Fatalf("%s is %s, want %s", root, st.State, want)
+	if st.State != pinset.Unpinned || len(st.Pins) > 0 {
+		t.Fatalf("%s is %s, want %s; pins %v", root, st.State, pinset.Unpinned, st.Pins)
 	}
-	if (len(st.Pins) > 0) != (want == pinset.Pinned) {
-		t.Fatalf("%s is %s, with pins %v", root, want, st.Pins)
-	}
-	p, _ := st.Of("")
-	return p
 }
 
 func day(n int) time.Time { return time.Date(2026, 1, n, 12, 0, 0, 123456789, time.UTC) }
@@ -101,7 +121,7 @@ func testAdd(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
 	p := pinset.Pin{Root: root(1), Name: "home \x00 \"quoted\" ü", Meta: map[string]string{"path": "/home", "": "x"}, Created: day(1)}
 	add(t, s, p)
 	wantPins(t, s, p)
-	got := wantState(t, s, p.Root, pinset.Pinned)
+	got := wantPinned(t, s, p.Root)
 	if diff := cmp.Diff(p, got, cmp.Comparer(cid.Cid.Equals), cmp.Comparer(time.Time.Equal)); diff != "" {
 		t.Fatalf("status (-want +got):\n%s", diff)
 	}
@@ -110,6 +130,12 @@ func testAdd(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
 func testAddAgain(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
 	add(t, s, pinset.Pin{Root: root(1), Name: "old", Meta: map[string]string{"a": "1"}, Created: day(1)})
 	again := pinset.Pin{Root: root(1), Name: "new", Meta: map[string]string{"b": "2"}, Created: day(1)}
+	add(t, s, again)
+	wantPins(t, s, again)
+	again.Meta = map[string]string{"b": "3"}
+	add(t, s, again)
+	wantPins(t, s, again)
+	again.Created = day(2)
 	add(t, s, again)
 	wantPins(t, s, again)
 }
@@ -122,7 +148,7 @@ func testRemove(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
 		}
 	}
 	wantPins(t, s)
-	wantState(t, s, root(1), pinset.Unpinned)
+	wantUnpinned(t, s, root(1))
 }
 
 func testOwners(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
@@ -158,7 +184,7 @@ func testOwners(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
 		}
 		wantPins(t, s, step.left...)
 	}
-	wantState(t, s, root(1), pinset.Unpinned)
+	wantUnpinned(t, s, root(1))
 }
 
 func testBadOwner(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
@@ -172,7 +198,7 @@ func testBadOwner(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
 }
 
 func testUnknown(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
-	wantState(t, s, root(5), pinset.Unpinned)
+	wantUnpinned(t, s, root(5))
 }
 
 func testOrder(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
@@ -189,13 +215,51 @@ func testOrder(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
 func testCreated(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
 	from := time.Now()
 	add(t, s, pinset.Pin{Root: root(1)})
-	created := wantState(t, s, root(1), pinset.Pinned).Created
+	created := wantPinned(t, s, root(1)).Created
 	if created.Before(from.Add(-time.Second)) || created.After(time.Now().Add(time.Second)) {
 		t.Fatalf("created %s, added at %s", created, from)
 	}
 	add(t, s, pinset.Pin{Root: root(1), Name: "again"})
-	if again := wantState(t, s, root(1), pinset.Pinned).Created; !again.Equal(created) {
+	if again := wantPinned(t, s, root(1)).Created; !again.Equal(created) {
 		t.Fatalf("adding again moved the creation from %s to %s", created, again)
+	}
+}
+
+func testNames(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
+	want := []pinset.Pin{
+		{Root: root(1), Name: "same", Created: day(1)}, {Root: root(2), Name: "same", Created: day(2)},
+		{Root: root(3), Created: day(3)}, {Root: root(4), Created: day(4)},
+	}
+	for _, p := range want {
+		add(t, s, p)
+	}
+	wantPins(t, s, want...)
+}
+
+func testAddAfterRemove(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
+	add(t, s, pinset.Pin{Root: root(1), Name: "old", Meta: map[string]string{"a": "1"}, Created: day(1)})
+	if err := s.Remove(t.Context(), root(1), ""); err != nil {
+		t.Fatal(err)
+	}
+	from := time.Now()
+	add(t, s, pinset.Pin{Root: root(1)})
+	got := list(t, s)
+	if len(got) != 1 || got[0].Name != "" || got[0].Meta != nil || got[0].Created.Before(from.Add(-time.Second)) {
+		t.Fatalf("pins %+v, want one that knows nothing of the former", got)
+	}
+}
+
+func testLargeMeta(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
+	p := pinset.Pin{Root: root(1), Name: "n", Meta: map[string]string{"k": strings.Repeat("0123456789abcdef", 128)}, Created: day(1)}
+	add(t, s, p)
+	wantPins(t, s, p)
+	larger := p
+	larger.Meta = map[string]string{"k": strings.Repeat("x", 1<<20)}
+	if err := s.Add(t.Context(), larger); err == nil {
+		p = larger
+	}
+	if !cmp.Equal([]pinset.Pin{p}, list(t, s), cmp.Comparer(cid.Cid.Equals), cmp.Comparer(time.Time.Equal)) {
+		t.Fatalf("1 MiB of meta was neither kept nor refused whole")
 	}
 }
 
@@ -203,7 +267,7 @@ func testCIDs(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
 	a := root(1)
 	b := cid.NewCidV1(cid.DagCBOR+1, a.Hash())
 	add(t, s, pinset.Pin{Root: a, Created: day(1)})
-	wantState(t, s, b, pinset.Unpinned)
+	wantUnpinned(t, s, b)
 }
 
 func testUndefined(t *testing.T, s pinset.Set, _ func(int) cid.Cid) {
@@ -235,11 +299,16 @@ func testConcurrent(t *testing.T, s pinset.Set, root func(int) cid.Cid) {
 		wg.Go(func() {
 			for i := g * 10; i < g*10+10; i++ {
 				err := s.Add(t.Context(), pinset.Pin{Root: roots[i], Created: day(1)})
+				listed := false
+				for p, lerr := range s.All(t.Context()) {
+					err = errors.Join(err, lerr)
+					listed = listed || p.Root.Equals(roots[i])
+				}
+				if !listed {
+					t.Errorf("pin %d is not in a list that was begun after it was added", i)
+				}
 				if i%2 == 1 {
 					err = errors.Join(err, s.Remove(t.Context(), roots[i], ""))
-				}
-				for _, lerr := range s.All(t.Context()) {
-					err = errors.Join(err, lerr)
 				}
 				if err != nil {
 					t.Error(err)

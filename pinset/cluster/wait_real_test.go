@@ -1,0 +1,79 @@
+//go:build real
+
+package cluster_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/volary/volary/pinset"
+	"github.com/volary/volary/pinset/cluster"
+	"github.com/volary/volary/pinset/pinsettest"
+)
+
+func TestWaitReachesEachGoal(t *testing.T) {
+	s := fresh(t, cluster.Options{})
+	root := stored(t, three.Nodes[0])
+	place(t, s, pinset.Pin{Root: root}, cluster.Placement{Min: 2, Max: 3})
+	for _, o := range []cluster.WaitOptions{
+		{Goal: cluster.One}, {Goal: cluster.Local, Local: three.Nodes[0].ID}, {}, {Goal: cluster.Max}, {Replicas: 3},
+	} {
+		told := 0
+		o.Progress = func(pinset.Status) { told++ }
+		wait(t, s, root, o)
+		if told == 0 {
+			t.Errorf("%+v: no progress was told", o)
+		}
+	}
+	everywhere := stored(t, three.Nodes[1])
+	place(t, s, pinset.Pin{Root: everywhere}, cluster.Placement{Min: cluster.Everywhere, Max: cluster.Everywhere})
+	if st := wait(t, s, everywhere, cluster.WaitOptions{}); states(st) != "peer-1 pinned, peer-2 pinned, peer-3 pinned" {
+		t.Errorf("everywhere: %s", states(st))
+	}
+}
+
+func TestWaitNamesThePeersThatLagAtTheDeadline(t *testing.T) {
+	s := fresh(t, cluster.Options{})
+	nobodyHas := pinsettest.Root(int(serial.Add(1)) + 1e6)
+	place(t, s, pinset.Pin{Root: nobodyHas}, cluster.Placement{Min: 3, Max: 3})
+	from := time.Now()
+	st, err := s.Wait(within(t, 2*time.Second), nobodyHas, cluster.WaitOptions{})
+	var lag *cluster.LagError
+	if !errors.As(err, &lag) || !errors.Is(err, context.DeadlineExceeded) || lag.Have != 0 || lag.Want != 3 || st.State != pinset.Pinning {
+		t.Fatalf("%v: %+v", err, st)
+	}
+	for _, name := range []string{"peer-1: pin", "peer-2: pin", "peer-3: pin", "0 of 3"} {
+		if !strings.Contains(err.Error(), name) {
+			t.Errorf("%q says nothing of %q", err, name)
+		}
+	}
+	if d := time.Since(from); d > 5*time.Second {
+		t.Errorf("waited %s, 2 s were asked for", d)
+	}
+	if err := s.Remove(t.Context(), nobodyHas, ""); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWaitEndsForWhatIsNotPinned(t *testing.T) {
+	s := fresh(t, cluster.Options{})
+	_, err := s.Wait(within(t, 30*time.Second), pinsettest.Root(2e6), cluster.WaitOptions{})
+	wantError(t, err, pinset.ErrNotPinned, three.Nodes[0].REST())
+}
+
+func TestRecoverTriesAgainAndTellsWhatCameOfIt(t *testing.T) {
+	s := fresh(t, cluster.Options{})
+	root := stored(t, three.Nodes[0])
+	place(t, s, pinset.Pin{Root: root}, cluster.Placement{})
+	wait(t, s, root, cluster.WaitOptions{Goal: cluster.Max})
+	st, err := s.Recover(t.Context(), root)
+	if err != nil || st.State != pinset.Pinned || len(st.Replicas) != 3 {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if st, err := s.Recover(t.Context(), pinsettest.Root(3e6)); err != nil || st.State != pinset.Unpinned {
+		t.Errorf("what is not pinned: %+v, %v", st, err)
+	}
+}

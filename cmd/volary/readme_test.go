@@ -12,8 +12,8 @@ import (
 )
 
 // TestEveryCommandOfTheREADMEWorks runs the README's shell blocks in their order in one shell, in an empty
-// directory, as a newcomer would. `make demo` runs in the repository. `make test` is what runs this test; that
-// CI calls it is checked instead.
+// directory, as a newcomer would. Each `make` runs in the repository. `make test` is what runs this test; that CI
+// calls it is checked instead.
 func TestEveryCommandOfTheREADMEWorks(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
@@ -27,15 +27,13 @@ func TestEveryCommandOfTheREADMEWorks(t *testing.T) {
 	var script strings.Builder
 	for _, b := range blocks {
 		switch command := strings.TrimSpace(b[1]); command {
-		case "make demo":
-			script.WriteString("make -C \"$ROOT\" demo\n")
 		case "make test":
 			ci, err := os.ReadFile(filepath.Join(root, ".ci", "run"))
 			if err != nil || !strings.Contains(string(ci), "make test") {
 				t.Errorf("CI does not call %q: %v", command, err)
 			}
 		default:
-			script.WriteString(b[1])
+			script.WriteString(regexp.MustCompile("(?m)^make ").ReplaceAllString(b[1], `make -C "$$ROOT" `))
 		}
 	}
 	if !strings.Contains(script.String(), "volary snapshot") || !strings.Contains(script.String(), "demo") {
@@ -44,8 +42,15 @@ func TestEveryCommandOfTheREADMEWorks(t *testing.T) {
 	dir := t.TempDir()
 	cmd := exec.Command("bash", "-euxc", script.String())
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "ROOT="+root, "VOLARY_HOME="+filepath.Join(dir, "state"), "PATH="+filepath.Join(root, "bin")+":"+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), "ROOT="+root, "VOLARY_HOME="+filepath.Join(dir, "state"), "CLUSTER_DIR="+filepath.Join(dir, "cluster"),
+		"PATH="+filepath.Join(root, "bin")+":"+os.Getenv("PATH"))
 	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	// If a command failed before the one that does so.
+	down := exec.Command("make", "-C", root, "cluster-down")
+	down.Env = cmd.Env
+	if out, err := down.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

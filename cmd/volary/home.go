@@ -7,23 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
-	"github.com/BurntSushi/toml"
-	"github.com/dustin/go-humanize"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/urfave/cli/v2"
 
 	"github.com/volary/volary/pinset"
 	"github.com/volary/volary/snapshot/durable"
-	"github.com/volary/volary/snapshot/importer"
 	"github.com/volary/volary/snapshot/store"
-	"github.com/volary/volary/snapshot/view"
 	"github.com/volary/volary/volume"
 )
 
@@ -33,12 +27,17 @@ import (
 //	config.toml  settings, written by people
 //	identity     the host's private key, libp2p's encoding
 //	peer-id      its peer ID
+//	namespace    the token of the host's namespace
 //	store/       blocks, pins, tags
+//	heads.db     where the namespace's volumes are
+//	outbox.db    pins that the cluster was not told yet
+//	cache/       blocks of a Kubo daemon elsewhere
 //	volary.sock  while a daemon runs
 type home struct {
 	dir    string
 	config config
 	state  stateFile
+	remote *remote // once the store is open
 }
 
 // homeVersion is the version of the state directory that this program writes. Before version 2 a snapshot had one pin
@@ -48,34 +47,6 @@ const homeVersion = 2
 type stateFile struct {
 	Version int `json:"version"`
 	From    int `json:"from,omitempty"` // the version whose content was not brought up to this one yet
-}
-
-// config is what config.toml can say. A key it does not have is the default; an unknown key is refused.
-type config struct {
-	Chunker     string `toml:"chunker" json:"chunker"`           // of snapshots, such as size-1048576
-	SocketGroup string `toml:"socket_group" json:"socket_group"` // group that may use the daemon's socket; empty: the daemon's own
-	IOTimeout   string `toml:"io_timeout" json:"io_timeout"`     // how long a read in a mount waits for data that nobody has
-	Reserve     string `toml:"reserve" json:"reserve"`           // of the disk, for finishing commits when it is full
-}
-
-func defaultConfig() config {
-	return config{
-		Chunker: importer.DefaultChunker, IOTimeout: view.DefaultIOTimeout.String(), Reserve: bytesText(volume.DefaultReserve),
-	}
-}
-
-// check says whether the values can be what is meant.
-func (c config) check() error {
-	if err := importer.CheckChunker(c.Chunker); err != nil {
-		return err
-	}
-	if d, err := time.ParseDuration(c.IOTimeout); err != nil || d <= 0 {
-		return fmt.Errorf("io_timeout %q is no time such as 30s", c.IOTimeout)
-	}
-	if n, err := humanize.ParseBytes(c.Reserve); err != nil || n > math.MaxInt64 {
-		return fmt.Errorf("reserve %q is no size such as 64MiB, or 0", c.Reserve)
-	}
-	return nil
 }
 
 // homeDir says where the state is, without looking.
@@ -105,17 +76,21 @@ func openHome(c *cli.Context, create bool) (*home, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &home{dir: dir, config: defaultConfig()}
+	h := &home{dir: dir, config: defaultConfig(), remote: &remote{}}
 	err = h.checkVersion()
 	switch {
 	case err == nil:
-		return h, h.readConfig()
+		return h, h.readConfig(c)
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	case exists(h.path("store")):
 		return nil, fmt.Errorf("%s is missing, but there is a store beside it: %w\nif the store is of this version, write {\"version\":%d} into that file", h.path("state.json"), store.ErrCorrupt, homeVersion)
 	case !create:
 		return nil, fmt.Errorf("there is no state at %s: %w\nmake a snapshot, or run `volary init`, to begin", dir, fs.ErrNotExist)
+	}
+	h.config.override(c)
+	if err := h.config.check(); err != nil {
+		return nil, usageError{err.Error()}
 	}
 	return h, h.create()
 }
@@ -171,23 +146,6 @@ func (h *home) checkVersion() error {
 		return fmt.Errorf("%s is of version %d, this program knows %d: %w", h.dir, s.Version, homeVersion, store.ErrNewer)
 	}
 	h.state = s
-	return nil
-}
-
-func (h *home) readConfig() error {
-	md, err := toml.DecodeFile(h.path("config.toml"), &h.config)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return usagef("%s: %v", h.path("config.toml"), err)
-	}
-	if unknown := md.Undecoded(); len(unknown) > 0 {
-		return usagef("%s: unknown key %q\nknown are chunker, socket_group, io_timeout and reserve", h.path("config.toml"), unknown[0].String())
-	}
-	if err := h.config.check(); err != nil {
-		return usagef("%s: %v", h.path("config.toml"), err)
-	}
 	return nil
 }
 

@@ -10,7 +10,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/volary/volary/snapshot/durable"
 	"github.com/volary/volary/snapshot/importer"
 	"github.com/volary/volary/volume"
 )
@@ -22,6 +21,12 @@ func initCommand() *cli.Command {
 		Description: "The first snapshot or import makes it as well; init is for choosing settings first.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "chunker", Usage: "how later snapshots cut files into blocks: `size-N, rabin-MIN-AVG-MAX or buzhash`"},
+			&cli.StringFlag{Name: "join", Usage: "`TOKEN` of a namespace that other hosts are in: what `volary token` prints there"},
+			&cli.StringFlag{Name: "kubo", Usage: "`ADDRESS` of the RPC of the Kubo daemon that is to have the blocks: a URL or multiaddress"},
+			&cli.StringFlag{Name: "kubo-auth-file", Usage: "`FILE` with \"bearer TOKEN\" or \"USER:PASSWORD\" for it"},
+			&cli.StringFlag{Name: "cluster", Usage: "`URLS` of REST APIs of one IPFS Cluster, separated by commas"},
+			&cli.StringFlag{Name: "cluster-auth-file", Usage: "`FILE` with \"USER:PASSWORD\" for them"},
+			&cli.StringFlag{Name: "replicas", Usage: "how often the cluster is to hold what is kept: `MIN-MAX`"},
 		},
 		Action: initHome,
 	}, 0, 0)
@@ -43,12 +48,18 @@ func initHome(c *cli.Context) error {
 	if _, err := os.Stat(filepath.Join(dir, "state.json")); err == nil {
 		return usagef("there is state at %s already\nedit config.toml there to change its settings", dir)
 	}
+	if err := checkInit(c); err != nil {
+		return err
+	}
 	h, err := openHome(c, true)
 	if err != nil {
 		return err
 	}
-	if chunker := c.String("chunker"); chunker != "" {
-		if err := durable.WriteFile(h.path("config.toml"), fmt.Appendf(nil, "chunker = %q\n", chunker), 0o644); err != nil {
+	if err := h.writeConfig(c); err != nil {
+		return err
+	}
+	if token := c.String("join"); token != "" {
+		if err := h.join(token); err != nil {
 			return err
 		}
 	}
@@ -83,8 +94,7 @@ func showConfig(c *cli.Context) error {
 		return err
 	}
 	return outputOf(c).object(configJSON{h.dir, h.path("config.toml"), h.config}, func(w io.Writer) {
-		fmt.Fprintf(w, "# state: %s\n# file:  %s\nchunker = %q\nsocket_group = %q\nio_timeout = %q\nreserve = %q\n",
-			h.dir, h.path("config.toml"), h.config.Chunker, h.config.SocketGroup, h.config.IOTimeout, h.config.Reserve)
+		fmt.Fprintf(w, "# state: %s\n# file:  %s\n%s", h.dir, h.path("config.toml"), h.config.text())
 	})
 }
 

@@ -59,11 +59,11 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		// A pattern or a label may have a comma.
 		DisableSliceFlagSeparator: true,
 		Suggest:                   true,
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "home", EnvVars: []string{"VOLARY_HOME"}, Usage: "`DIR` that holds the state"},
-		},
+		}, backendFlags()...),
 		Commands: []*cli.Command{
-			initCommand(), daemonCommand(), statusCommand(), configCommand(), versionCommand(), completionCommand(),
+			initCommand(), tokenCommand(), migrateCommand(), daemonCommand(), statusCommand(), configCommand(), versionCommand(), completionCommand(),
 			snapshotCommand(), restoreCommand(), lsCommand(), catCommand(), statCommand(), duCommand(),
 			diffCommand(), verifyCommand(), logCommand(), tagCommand(), rmCommand(),
 			exportCommand(), importCommand(), gcCommand(), volumeCommand(),

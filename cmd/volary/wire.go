@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"net/http"
 	"os"
@@ -141,6 +142,9 @@ func openStore(ctx context.Context, h *home, write bool) (*api.Host, error) {
 	host.Volumes = &lazyVolumes{home: h, host: host, log: log}
 	host.Tags = tags{pins, host}
 	host.Upkeep = upkeep{home: h, store: s, pins: pins, host: host}
+	if h.remote, err = h.attach(ctx, host, s, pins, log); err != nil {
+		return nil, errors.Join(err, host.Close())
+	}
 	return host, nil
 }
 
@@ -178,20 +182,28 @@ func (s session) SaveStat(ctx context.Context, recs []importer.StatRecord) error
 
 // tags are those of a host whose volumes they are not to be taken for.
 type tags struct {
-	*local.Set
+	tagSet
 	host *api.Host
+}
+
+// tagSet is the tags of a store, or of a host whose blocks are in a Kubo daemon.
+type tagSet interface {
+	Tag(ctx context.Context, name string, root cid.Cid) error
+	Untag(ctx context.Context, name string) error
+	Tagged(ctx context.Context, name string) (cid.Cid, error)
+	Tags(ctx context.Context) iter.Seq2[local.Tag, error]
 }
 
 func (t tags) Tag(ctx context.Context, name string, root cid.Cid) error {
 	if err := noVolume(ctx, t.host.Volumes, name); err != nil {
 		return err
 	}
-	return t.Set.Tag(ctx, name, root)
+	return t.tagSet.Tag(ctx, name, root)
 }
 
 func (t tags) Tags(ctx context.Context) (map[string]cid.Cid, error) {
 	m := map[string]cid.Cid{}
-	for tag, err := range t.Set.Tags(ctx) {
+	for tag, err := range t.tagSet.Tags(ctx) {
 		if err != nil {
 			return nil, err
 		}
@@ -207,7 +219,7 @@ func (t tags) Untag(ctx context.Context, name string) error {
 		}
 		return err
 	}
-	return t.Set.Untag(ctx, name)
+	return t.tagSet.Untag(ctx, name)
 }
 
 // upkeep looks after a store and its pins.
@@ -219,6 +231,11 @@ type upkeep struct {
 }
 
 func (u upkeep) Collect(ctx context.Context, dryRun bool) (api.Collected, error) {
+	if k := u.home.remote.kept; k != nil {
+		// What is not kept is the daemon's to collect, whose blocks are not Volary's alone.
+		_, err := k.Reconcile(ctx, dryRun)
+		return api.Collected{}, err
+	}
 	r, err := u.pins.Collect(ctx, local.CollectOptions{DryRun: dryRun})
 	return api.Collected{
 		RemovedBlocks: uint64(r.RemovedBlocks), RemovedBytes: uint64(r.RemovedBytes), FreedBytes: uint64(r.FreedBytes),

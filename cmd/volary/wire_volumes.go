@@ -45,6 +45,9 @@ func openVolumes(h *home, host *api.Host, o volume.Options) (*volume.Manager, er
 	}
 	o.Begin, o.Blocks, o.Pins, o.Own, o.Tags = begin, host.Blocks, host.Pins, host.Origins, host.Tags
 	o.Author, o.Chunker = author, h.config.Chunker
+	if o.Heads, err = h.heads(o); err != nil {
+		return nil, err
+	}
 	return volume.Open(h.path(volumesDir), o)
 }
 
@@ -94,6 +97,7 @@ func serveVolumes(ctx context.Context, h *home, host *api.Host, log *slog.Logger
 		}
 		m.Run(ctx)
 	})
+	v.work.Go(func() { h.remote.follow(ctx, log) })
 	if lower != nil {
 		v.work.Go(func() { rehold(ctx, lower, log) })
 	}
@@ -164,7 +168,9 @@ func (l *lazyVolumes) open() (*volume.Manager, error) {
 }
 
 // none reports whether no volume was ever made; then a question need not make the database.
-func (l *lazyVolumes) none() bool { return !exists(l.home.path(volumesDir)) }
+func (l *lazyVolumes) none() bool {
+	return !exists(l.home.path(volumesDir)) && l.home.remote.cluster == nil
+}
 
 func (l *lazyVolumes) List(ctx context.Context, o volume.ListOptions) ([]volume.Info, error) {
 	if l.none() {

@@ -159,3 +159,17 @@ func (h *Host) Reconcile(ctx context.Context, dryRun bool) (released int, _ erro
 	held, err := h.o.Kubo.ReleaseHeld(ctx)
 	return released + held, err
 }
+
+// Clear removes the blocks that the host stored itself. It is for when Move has succeeded: they are not looked at.
+func (h *Host) Clear(ctx context.Context) error {
+	sweep, err := h.o.Records.BeginSweep(ctx)
+	if err != nil {
+		return err
+	}
+	defer sweep.Close()
+	if _, _, err := sweep.Remove(ctx, false, func(context.Context) (bool, error) { return false, nil }); err != nil {
+		return err
+	}
+	_, err = sweep.Compact(ctx)
+	return err
+}

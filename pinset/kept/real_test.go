@@ -89,6 +89,17 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+func TestASessionIsBlocksAsWell(t *testing.T) {
+	d := kubotest.Start(t, kubotest.Options{})
+	blockstest.Run(t, func(t *testing.T) snapshot.Blocks {
+		run(t, d, "repo", "gc", "--quiet")
+		x, err := open(t, d, "host").Session(t.Context())
+		must(t, err)
+		t.Cleanup(func() { must(t, x.Close()) })
+		return x
+	})
+}
+
 // tree writes some files and returns their directory.
 func tree(t *testing.T) string {
 	t.Helper()

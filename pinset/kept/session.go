@@ -1,10 +1,13 @@
 package kept
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"iter"
+	"sync"
 
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
@@ -22,7 +25,18 @@ type Session struct {
 	host    *Host
 	records *store.Session
 	prefix  []byte // of keys, so that what is to be forgotten is not found
+
+	sending sync.RWMutex // held for reading by whoever sends
+
+	mu      sync.Mutex
+	waiting []blocks.Block          // to be sent
+	size    int                     // bytes of them
+	unsent  map[string]blocks.Block // by multihash, until it was sent
+	failed  error                   // of sending
 }
+
+// putAtOnce is how many bytes of blocks are sent together, at least.
+const putAtOnce = 1 << 20
 
 var _ importer.StatCache = (*Session)(nil)
 
@@ -37,19 +51,123 @@ func (h *Host) Session(ctx context.Context) (*Session, error) {
 		return nil, err
 	}
 	prefix := binary.BigEndian.AppendUint64([]byte("kubo/"), n)
-	return &Session{Session: h.o.Kubo.Session(), host: h, records: records, prefix: prefix}, nil
+	return &Session{Session: h.o.Kubo.Session(), host: h, records: records, prefix: prefix, unsent: map[string]blocks.Block{}}, nil
+}
+
+// Put implements [snapshot.Blocks]. Few blocks are sent together with those that come after them, as each request takes
+// the daemon as long as many blocks do: nobody but the session sees them before.
+func (x *Session) Put(ctx context.Context, bs ...blocks.Block) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	size := 0
+	for _, b := range bs {
+		size += len(b.RawData())
+	}
+	if size >= putAtOnce {
+		return x.Session.Put(ctx, bs...)
+	}
+	x.mu.Lock()
+	for _, b := range bs {
+		own, err := blocks.NewBlockWithCid(bytes.Clone(b.RawData()), b.Cid())
+		if err != nil {
+			x.mu.Unlock()
+			return err
+		}
+		x.unsent[string(own.Cid().Hash())] = own
+		x.waiting = append(x.waiting, own)
+	}
+	x.size += size
+	full := x.size >= putAtOnce
+	x.mu.Unlock()
+	if full {
+		return x.send(ctx)
+	}
+	return nil
+}
+
+// send sends what waits.
+func (x *Session) send(ctx context.Context) error {
+	x.sending.RLock()
+	defer x.sending.RUnlock()
+	x.mu.Lock()
+	batch := x.waiting
+	x.waiting, x.size = nil, 0
+	x.mu.Unlock()
+	if len(batch) == 0 {
+		return nil
+	}
+	err := x.Session.Put(ctx, batch...)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if err != nil {
+		x.failed = err
+		return err
+	}
+	for _, b := range batch {
+		delete(x.unsent, string(b.Cid().Hash()))
+	}
+	return nil
+}
+
+// flushed sends what waits and waits for what others are sending. What failed once is missing for good.
+func (x *Session) flushed(ctx context.Context) error {
+	if err := x.send(ctx); err != nil {
+		return err
+	}
+	x.sending.Lock()
+	defer x.sending.Unlock()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.failed
 }
 
 // Get implements [snapshot.Blocks].
-func (x *Session) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) { return x.host.Get(ctx, c) }
+func (x *Session) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
+	x.mu.Lock()
+	b := x.unsent[string(c.Hash())]
+	x.mu.Unlock()
+	if b == nil {
+		return x.host.Get(ctx, c)
+	}
+	asked, err := blocks.NewBlockWithCid(b.RawData(), c)
+	if err == nil {
+		err = snapshot.CheckHash(asked)
+	}
+	if err = errors.Join(err, ctx.Err()); err != nil {
+		return nil, fmt.Errorf("get %s: %w", c, err)
+	}
+	return asked, nil
+}
 
 // GetMany implements [snapshot.ManyGetter].
 func (x *Session) GetMany(ctx context.Context, cs ...cid.Cid) iter.Seq2[blocks.Block, error] {
-	return snapshot.GetMany(ctx, x.host, cs...)
+	return func(yield func(blocks.Block, error) bool) {
+		if err := x.flushed(ctx); err != nil {
+			yield(nil, err)
+			return
+		}
+		for b, err := range snapshot.GetMany(ctx, x.host, cs...) {
+			if !yield(b, err) {
+				return
+			}
+		}
+	}
+}
+
+// Has implements [snapshot.Blocks]: what the daemon has, or is about to be sent.
+func (x *Session) Has(ctx context.Context, cs ...cid.Cid) ([]bool, error) {
+	if err := x.flushed(ctx); err != nil {
+		return nil, err
+	}
+	return x.Session.Has(ctx, cs...)
 }
 
 // Sync implements [snapshot.Blocks].
 func (x *Session) Sync(ctx context.Context) error {
+	if err := x.flushed(ctx); err != nil {
+		return err
+	}
 	return errors.Join(x.Session.Sync(ctx), x.records.Sync(ctx))
 }
 
@@ -67,13 +185,18 @@ func (x *Session) SaveStat(ctx context.Context, recs []importer.StatRecord) erro
 	return x.records.SaveStat(ctx, own)
 }
 
-func (x *Session) key(key []byte) []byte { return append(x.prefix[:len(x.prefix):len(x.prefix)], key...) }
+func (x *Session) key(key []byte) []byte {
+	return append(x.prefix[:len(x.prefix):len(x.prefix)], key...)
+}
 
 // Adopt implements [importer.StatCache]. The daemon is asked for the roots alone; should it lack something below one,
 // the pin of what is made of it fails, and with it all that is remembered is forgotten.
 func (x *Session) Adopt(ctx context.Context, roots []cid.Cid) ([]bool, error) {
+	if err := x.flushed(ctx); err != nil {
+		return nil, err
+	}
 	return x.Hold(ctx, roots...)
 }
 
-// Close ends the session.
+// Close ends the session. What was not synced need not have been sent.
 func (x *Session) Close() error { return errors.Join(x.Session.Close(), x.records.Close()) }

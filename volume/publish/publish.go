@@ -36,6 +36,9 @@ type Options struct {
 	Author    string     // peer ID of the host
 	// Send records durably that others are to get the pin of a volume's head; nil: they are told once there is one.
 	Send func(ctx context.Context, volume string, p pinset.Pin) error
+	// Refresh calls Learn with what others have told lately; nil: there is nothing to ask. If it fails, what is known
+	// has to do.
+	Refresh func(ctx context.Context) error
 }
 
 // Heads are the heads of a namespace's volumes. It must be made by New; all methods are safe for concurrent use.
@@ -97,7 +100,8 @@ func (h *Heads) Begin(_ context.Context, name string) (string, error) {
 }
 
 // Last implements [volume.Heads].
-func (h *Heads) Last(_ context.Context, id string) (cid.Cid, error) {
+func (h *Heads) Last(ctx context.Context, id string) (cid.Cid, error) {
+	h.refresh(ctx)
 	v, err := h.volume(id)
 	return v.Head.Commit, err
 }
@@ -116,16 +120,27 @@ func (h *Heads) volume(id string) (table.Volume, error) {
 }
 
 // Find implements [volume.Heads].
-func (h *Heads) Find(_ context.Context, name string) (volume.At, error) {
+func (h *Heads) Find(ctx context.Context, name string) (volume.At, error) {
 	v, err := h.o.Table.Named(name)
+	if errors.Is(err, table.ErrUnknown) {
+		h.refresh(ctx)
+		v, err = h.o.Table.Named(name)
+	}
 	if errors.Is(err, table.ErrUnknown) || err == nil && (v.Removed() || !v.Head.Commit.Defined()) {
 		return volume.At{}, fmt.Errorf("%q: %w", name, volume.ErrNotFound)
 	}
 	return at(v), err
 }
 
+func (h *Heads) refresh(ctx context.Context) {
+	if h.o.Refresh != nil {
+		h.o.Refresh(ctx) // what is known has to do, if nothing newer can be had
+	}
+}
+
 // All implements [volume.Heads].
-func (h *Heads) All(context.Context) (all []volume.At, _ error) {
+func (h *Heads) All(ctx context.Context) (all []volume.At, _ error) {
+	h.refresh(ctx)
 	vs, err := h.o.Table.Volumes()
 	for _, v := range vs {
 		if v.Named && !v.Removed() && v.Head.Commit.Defined() {

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"github.com/volary/volary/snapshot/importer"
+	"github.com/volary/volary/snapshot/view"
+	"github.com/volary/volary/volume"
+)
+
+// config is what config.toml can say. A key it does not have is the default; an unknown key is refused.
+type config struct {
+	Chunker     string `toml:"chunker" json:"chunker"`           // of snapshots, such as size-1048576
+	SocketGroup string `toml:"socket_group" json:"socket_group"` // group that may use the daemon's socket; empty: the daemon's own
+	IOTimeout   string `toml:"io_timeout" json:"io_timeout"`     // how long a read in a mount waits for data that nobody has
+	Reserve     string `toml:"reserve" json:"reserve"`           // of the disk, for finishing commits when it is full
+
+	Kubo            string   `toml:"kubo" json:"kubo"`                           // RPC of the daemon that has the blocks; empty: they are in the state directory
+	KuboAuthFile    string   `toml:"kubo_auth_file" json:"kubo_auth_file"`       // file with its credentials
+	CacheSize       string   `toml:"cache_size" json:"cache_size"`               // of blocks of a daemon that is not on this machine; 0: none
+	Cluster         []string `toml:"cluster" json:"cluster"`                     // REST APIs of peers of the cluster that replicates; none: nobody does
+	ClusterAuthFile string   `toml:"cluster_auth_file" json:"cluster_auth_file"` // file with user and password
+	Replicas        string   `toml:"replicas" json:"replicas"`                   // how many there are to be, MIN-MAX; empty: the cluster's own default
+}
+
+// configKeys are those of config.toml, in the order they are shown.
+const configKeys = "chunker, socket_group, io_timeout, reserve, kubo, kubo_auth_file, cache_size, cluster, cluster_auth_file and replicas"
+
+func defaultConfig() config {
+	return config{
+		Chunker: importer.DefaultChunker, IOTimeout: view.DefaultIOTimeout.String(), Reserve: bytesText(volume.DefaultReserve),
+		CacheSize: "10GiB", Cluster: []string{},
+	}
+}
+
+// check says whether the values can be what is meant.
+func (c config) check() error {
+	if err := importer.CheckChunker(c.Chunker); err != nil {
+		return err
+	}
+	if d, err := time.ParseDuration(c.IOTimeout); err != nil || d <= 0 {
+		return fmt.Errorf("io_timeout %q is no time such as 30s", c.IOTimeout)
+	}
+	if n, err := humanize.ParseBytes(c.Reserve); err != nil || n > math.MaxInt64 {
+		return fmt.Errorf("reserve %q is no size such as 64MiB, or 0", c.Reserve)
+	}
+	if n, err := humanize.ParseBytes(c.CacheSize); err != nil || n > math.MaxInt64 {
+		return fmt.Errorf("cache_size %q is no size such as 10GiB, or 0", c.CacheSize)
+	}
+	if _, _, err := c.replicas(); err != nil {
+		return err
+	}
+	if len(c.Cluster) > 0 && c.Kubo == "" {
+		return errors.New("a cluster replicates what is in a Kubo daemon: give kubo as well")
+	}
+	return nil
+}
+
+// replicas are the least and the most that are wanted of a pin; both are 0 if the cluster is to choose.
+func (c config) replicas() (least, most int, _ error) {
+	if c.Replicas == "" {
+		return 0, 0, nil
+	}
+	low, high, ranged := strings.Cut(c.Replicas, "-")
+	if !ranged {
+		high = low
+	}
+	least, err := strconv.Atoi(low)
+	most, err2 := strconv.Atoi(high)
+	if errors.Join(err, err2) != nil || least < 1 || most < least {
+		return 0, 0, fmt.Errorf("replicas %q is no number or range such as 2-3", c.Replicas)
+	}
+	return least, most, nil
+}
+
+// backendFlags choose where blocks and pins are, instead of config.toml.
+func backendFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "kubo", EnvVars: []string{"VOLARY_KUBO"}, Usage: "`ADDRESS` of the RPC of the Kubo daemon that has the blocks: a URL or multiaddress"},
+		&cli.StringFlag{Name: "cluster", EnvVars: []string{"VOLARY_CLUSTER"}, Usage: "`URLS` of REST APIs of one IPFS Cluster, separated by commas"},
+		&cli.StringFlag{Name: "replicas", EnvVars: []string{"VOLARY_REPLICAS"}, Usage: "how often the cluster is to hold what is kept: `MIN-MAX`"},
+	}
+}
+
+// override takes what flags and environment say instead of the file.
+func (c *config) override(from *cli.Context) {
+	if from.IsSet("kubo") {
+		c.Kubo = from.String("kubo")
+	}
+	if from.IsSet("cluster") {
+		c.Cluster = nonEmpty(strings.Split(from.String("cluster"), ","))
+	}
+	if from.IsSet("replicas") {
+		c.Replicas = from.String("replicas")
+	}
+}
+
+func nonEmpty(texts []string) []string {
+	out := []string{}
+	for _, t := range texts {
+		if t = strings.TrimSpace(t); t != "" {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+func (h *home) readConfig(c *cli.Context) error {
+	file := h.path("config.toml")
+	md, err := toml.DecodeFile(file, &h.config)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return usagef("%s: %v", file, err)
+	}
+	if unknown := md.Undecoded(); len(unknown) > 0 {
+		return usagef("%s: unknown key %q\nknown are %s", file, unknown[0].String(), configKeys)
+	}
+	h.config.override(c)
+	if err := h.config.check(); err != nil {
+		return usagef("%s, flags and environment: %v", file, err)
+	}
+	return nil
+}
+
+// credentials reads a file with "bearer TOKEN" or "USER:PASSWORD" on its first line. Without a name there are none.
+func credentials(file string) (token, user, password string, _ error) {
+	if file == "" {
+		return "", "", "", nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", "", "", fmt.Errorf("read credentials: %w", err)
+	}
+	line, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
+	if token, is := strings.CutPrefix(line, "bearer "); is {
+		return token, "", "", nil
+	}
+	user, password, is := strings.Cut(line, ":")
+	if !is {
+		return "", "", "", usagef("%s has neither \"bearer TOKEN\" nor \"USER:PASSWORD\"", file)
+	}
+	return "", user, password, nil
+}
+
+// text is the settings as a file that says the same.
+func (c config) text() string {
+	quoted := make([]string, len(c.Cluster))
+	for i, u := range c.Cluster {
+		quoted[i] = strconv.Quote(u)
+	}
+	return fmt.Sprintf("chunker = %q\nsocket_group = %q\nio_timeout = %q\nreserve = %q\nkubo = %q\nkubo_auth_file = %q\ncache_size = %q\ncluster = [%s]\ncluster_auth_file = %q\nreplicas = %q\n",
+		c.Chunker, c.SocketGroup, c.IOTimeout, c.Reserve, c.Kubo, c.KuboAuthFile, c.CacheSize, strings.Join(quoted, ", "), c.ClusterAuthFile, c.Replicas)
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/volary/volary/namespace"
+	"github.com/volary/volary/snapshot/durable"
+	"github.com/volary/volary/snapshot/store"
+)
+
+const namespaceFile = "namespace"
+
+// namespace returns what the host knows of its namespace, which it makes if it is in none.
+func (h *home) namespace() (*namespace.Namespace, namespace.Swarm, error) {
+	file := h.path(namespaceFile)
+	b, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		var ns *namespace.Namespace
+		if ns, err = namespace.Open(namespace.NewSecret()); err != nil {
+			return nil, namespace.Swarm{}, err
+		}
+		swarm := namespace.Swarm{Mode: namespace.SwarmDerived}
+		token, err := ns.Token(swarm, false)
+		if err != nil {
+			return nil, swarm, err
+		}
+		return ns, swarm, durable.WriteFile(file, []byte(token+"\n"), 0o600)
+	}
+	if err != nil {
+		return nil, namespace.Swarm{}, fmt.Errorf("read namespace: %w", err)
+	}
+	ns, swarm, err := namespace.ParseToken(strings.TrimSpace(string(b)))
+	if err != nil {
+		return nil, swarm, fmt.Errorf("%s: %w: %w", file, err, store.ErrCorrupt)
+	}
+	return ns, swarm, nil
+}
+
+// join puts a host that was just made into the namespace of a token.
+func (h *home) join(token string) error {
+	return durable.WriteFile(h.path(namespaceFile), []byte(token+"\n"), 0o600)
+}
+
+// checkInit refuses what init cannot carry out, before anything is made.
+func checkInit(c *cli.Context) error {
+	if token := c.String("join"); token != "" {
+		if _, _, err := namespace.ParseToken(token); err != nil {
+			return usagef("--join: %v", err)
+		}
+	}
+	conf, err := initConfig(c)
+	if err != nil {
+		return err
+	}
+	if err := conf.check(); err != nil {
+		return usageError{err.Error()}
+	}
+	_, _, _, err = credentials(conf.KuboAuthFile)
+	if err == nil {
+		_, _, _, err = credentials(conf.ClusterAuthFile)
+	}
+	return err
+}
+
+// initConfig is the settings that init was given.
+func initConfig(c *cli.Context) (config, error) {
+	conf := defaultConfig()
+	conf.override(c)
+	if chunker := c.String("chunker"); chunker != "" {
+		conf.Chunker = chunker
+	}
+	for name, to := range map[string]*string{"kubo-auth-file": &conf.KuboAuthFile, "cluster-auth-file": &conf.ClusterAuthFile} {
+		if c.String(name) == "" {
+			continue
+		}
+		path, err := filepath.Abs(c.String(name))
+		if err != nil {
+			return conf, err
+		}
+		*to = path
+	}
+	return conf, nil
+}
+
+// writeConfig writes the settings that init was given, if there are any.
+func (h *home) writeConfig(c *cli.Context) error {
+	conf, err := initConfig(c)
+	if err != nil {
+		return err
+	}
+	h.config = conf
+	if conf.text() == defaultConfig().text() {
+		return nil
+	}
+	return durable.WriteFile(h.path("config.toml"), []byte(conf.text()), 0o644)
+}
+
+func tokenCommand() *cli.Command {
+	return command(cli.Command{
+		Name:  "token",
+		Usage: "print what lets another host into this one's namespace",
+		Description: "Whoever has the token can write in the namespace, with --read-only only read: `volary init --join TOKEN`.\n" +
+			"Keep it as you keep a password. Only who owns the state may print it.",
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "read-only", Usage: "a token without the right to write"}},
+		Action: printToken,
+	}, 0, 0)
+}
+
+func printToken(c *cli.Context) error {
+	h, err := openHome(c, true)
+	if err != nil {
+		return err
+	}
+	ns, swarm, err := h.namespace()
+	if err != nil {
+		return err
+	}
+	token, err := ns.Token(swarm, c.Bool("read-only"))
+	if errors.Is(err, namespace.ErrReadOnly) {
+		return usagef("this host may only read in its namespace: give --read-only")
+	}
+	if err != nil {
+		return err
+	}
+	return outputOf(c).line(map[string]string{"token": token, "namespace": ns.ID()}, "%s", token)
+}

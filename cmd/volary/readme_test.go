@@ -39,6 +39,9 @@ func TestEveryCommandOfTheREADMEWorks(t *testing.T) {
 	if !strings.Contains(script.String(), "volary snapshot") || !strings.Contains(script.String(), "demo") {
 		t.Fatalf("the README's commands were not found:\n%s", script.String())
 	}
+	if err := os.RemoveAll(filepath.Join(root, ".cache", "hosts")); err != nil { // of a run that was interrupted
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	cmd := exec.Command("bash", "-euxc", script.String())
 	cmd.Dir = dir

@@ -14,6 +14,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 	"sync"
 
 	blocks "github.com/ipfs/go-block-format"
@@ -45,6 +47,9 @@ type Host struct {
 	o          Options
 
 	mu sync.Mutex // held while it is decided what the daemon is to keep
+
+	sessionsMu sync.Mutex
+	sessions   map[*Session]bool // that are open
 }
 
 var (
@@ -58,7 +63,7 @@ func New(o Options) *Host {
 	if o.Far == nil {
 		o.Far = o.Kubo
 	}
-	return &Host{Set: o.Pins, o: o}
+	return &Host{Set: o.Pins, o: o, sessions: map[*Session]bool{}}
 }
 
 // Get implements [snapshot.Blocks].
@@ -128,8 +133,16 @@ func (h *Host) Has(ctx context.Context, cs ...cid.Cid) ([]bool, error) {
 // Put implements [snapshot.Blocks].
 func (h *Host) Put(ctx context.Context, bs ...blocks.Block) error { return h.o.Kubo.Put(ctx, bs...) }
 
-// Sync implements [snapshot.Blocks].
+// Sync implements [snapshot.Blocks]: also what was put through sessions that are open.
 func (h *Host) Sync(ctx context.Context) error {
+	h.sessionsMu.Lock()
+	open := slices.Collect(maps.Keys(h.sessions))
+	h.sessionsMu.Unlock()
+	for _, x := range open {
+		if err := x.flushed(ctx); err != nil && !errors.Is(err, kubo.ErrClosed) {
+			return err
+		}
+	}
 	return errors.Join(h.o.Records.Sync(ctx), h.o.Kubo.Sync(ctx))
 }
 

@@ -100,6 +100,19 @@ func TestASessionIsBlocksAsWell(t *testing.T) {
 	})
 }
 
+func TestASyncOfTheHostIsOneOfItsSessions(t *testing.T) {
+	d := kubotest.Start(t, kubotest.Options{})
+	h := open(t, d, "host")
+	x, err := h.Session(t.Context())
+	must(t, err)
+	defer x.Close()
+	must(t, x.Put(t.Context(), raw(1)))
+	must(t, h.Sync(t.Context()))
+	if has, err := h.o.Kubo.Has(t.Context(), raw(1).Cid()); err != nil || !has[0] {
+		t.Errorf("the daemon has it: %v, %v", has, err)
+	}
+}
+
 // tree writes some files and returns their directory.
 func tree(t *testing.T) string {
 	t.Helper()

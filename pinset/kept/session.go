@@ -29,10 +29,16 @@ type Session struct {
 	sending sync.RWMutex // held for reading by whoever sends
 
 	mu      sync.Mutex
-	waiting []blocks.Block          // to be sent
-	size    int                     // bytes of them
-	unsent  map[string]blocks.Block // by multihash, until it was sent
-	failed  error                   // of sending
+	waiting []blocks.Block    // to be sent
+	size    int               // bytes of them
+	unsent  map[string]unsent // by multihash
+	failed  error             // of sending
+}
+
+// unsent is a block that was put so many times more than it was sent.
+type unsent struct {
+	block blocks.Block
+	times int
 }
 
 // putAtOnce is how many bytes of blocks are sent together, at least.
@@ -51,7 +57,11 @@ func (h *Host) Session(ctx context.Context) (*Session, error) {
 		return nil, err
 	}
 	prefix := binary.BigEndian.AppendUint64([]byte("kubo/"), n)
-	return &Session{Session: h.o.Kubo.Session(), host: h, records: records, prefix: prefix, unsent: map[string]blocks.Block{}}, nil
+	x := &Session{Session: h.o.Kubo.Session(), host: h, records: records, prefix: prefix, unsent: map[string]unsent{}}
+	h.sessionsMu.Lock()
+	h.sessions[x] = true
+	h.sessionsMu.Unlock()
+	return x, nil
 }
 
 // Put implements [snapshot.Blocks]. Few blocks are sent together with those that come after them, as each request takes
@@ -74,7 +84,8 @@ func (x *Session) Put(ctx context.Context, bs ...blocks.Block) error {
 			x.mu.Unlock()
 			return err
 		}
-		x.unsent[string(own.Cid().Hash())] = own
+		u := x.unsent[string(own.Cid().Hash())]
+		x.unsent[string(own.Cid().Hash())] = unsent{own, u.times + 1}
 		x.waiting = append(x.waiting, own)
 	}
 	x.size += size
@@ -105,7 +116,12 @@ func (x *Session) send(ctx context.Context) error {
 		return err
 	}
 	for _, b := range batch {
-		delete(x.unsent, string(b.Cid().Hash()))
+		hash := string(b.Cid().Hash())
+		if u := x.unsent[hash]; u.times > 1 {
+			x.unsent[hash] = unsent{u.block, u.times - 1}
+		} else {
+			delete(x.unsent, hash)
+		}
 	}
 	return nil
 }
@@ -125,7 +141,7 @@ func (x *Session) flushed(ctx context.Context) error {
 // Get implements [snapshot.Blocks].
 func (x *Session) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
 	x.mu.Lock()
-	b := x.unsent[string(c.Hash())]
+	b := x.unsent[string(c.Hash())].block
 	x.mu.Unlock()
 	if b == nil {
 		return x.host.Get(ctx, c)
@@ -157,10 +173,24 @@ func (x *Session) GetMany(ctx context.Context, cs ...cid.Cid) iter.Seq2[blocks.B
 
 // Has implements [snapshot.Blocks]: what the daemon has, or is about to be sent.
 func (x *Session) Has(ctx context.Context, cs ...cid.Cid) ([]bool, error) {
-	if err := x.flushed(ctx); err != nil {
-		return nil, err
+	has := make([]bool, len(cs))
+	var ask []cid.Cid
+	var at []int
+	x.mu.Lock()
+	for i, c := range cs {
+		if _, has[i] = x.unsent[string(c.Hash())]; !has[i] {
+			ask, at = append(ask, c), append(at, i)
+		}
 	}
-	return x.Session.Has(ctx, cs...)
+	x.mu.Unlock()
+	if len(ask) == 0 {
+		return has, ctx.Err()
+	}
+	there, err := x.Session.Has(ctx, ask...)
+	for i, one := range there {
+		has[at[i]] = one
+	}
+	return has, err
 }
 
 // Sync implements [snapshot.Blocks].
@@ -199,4 +229,9 @@ func (x *Session) Adopt(ctx context.Context, roots []cid.Cid) ([]bool, error) {
 }
 
 // Close ends the session. What was not synced need not have been sent.
-func (x *Session) Close() error { return errors.Join(x.Session.Close(), x.records.Close()) }
+func (x *Session) Close() error {
+	x.host.sessionsMu.Lock()
+	delete(x.host.sessions, x)
+	x.host.sessionsMu.Unlock()
+	return errors.Join(x.Session.Close(), x.records.Close())
+}

@@ -23,6 +23,7 @@ func daemonCommand() *cli.Command {
 			"Metrics for Prometheus are at /metrics on the same socket.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "io-timeout", Usage: "how long a read in a mount waits for data that nobody has, before it fails: `TIME`, instead of io_timeout in config.toml"},
+			&cli.StringFlag{Name: "cache-size", Usage: "space for blocks that were read from a Kubo daemon on another machine: `SIZE`, instead of cache_size in config.toml; 0 for none"},
 			&cli.StringFlag{Name: "reserve", Usage: "space kept free for finishing commits when the disk is full: `SIZE`, instead of reserve in config.toml; 0 for none"},
 		},
 		Action: runDaemon,
@@ -36,6 +37,9 @@ func runDaemon(c *cli.Context) error {
 	}
 	if c.IsSet("io-timeout") {
 		h.config.IOTimeout = c.String("io-timeout")
+	}
+	if c.IsSet("cache-size") {
+		h.config.CacheSize = c.String("cache-size")
 	}
 	if c.IsSet("reserve") {
 		h.config.Reserve = c.String("reserve")

@@ -101,8 +101,14 @@ func (c *config) override(from *cli.Context) {
 	if from.IsSet("cluster") {
 		c.Cluster = nonEmpty(strings.Split(from.String("cluster"), ","))
 	}
-	if from.IsSet("replicas") {
-		c.Replicas = from.String("replicas")
+	// A verb may have a number of that name.
+	for _, x := range from.Lineage() {
+		if s, ok := x.Value("replicas").(string); ok {
+			if x.IsSet("replicas") {
+				c.Replicas = s
+			}
+			break
+		}
 	}
 }
 

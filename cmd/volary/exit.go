@@ -121,7 +121,7 @@ func exitCode(err error) int {
 		return exitOK
 	case is(errDiffer):
 		return exitDiffer
-	case errors.As(err, &usage) || is(volume.ErrInvalid):
+	case errors.As(err, &usage) || is(volume.ErrInvalid, api.ErrNoCluster):
 		return exitUsage
 	case is(volume.ErrExist):
 		return exitExists
@@ -154,6 +154,8 @@ func hintFor(code int, err error) string {
 		return "restore that file from a copy of the state directory, or move the directory away and begin anew"
 	case errors.Is(err, volume.ErrCannotMount):
 		return "start one as root, `volary daemon`, and run the command again"
+	case errors.Is(err, api.ErrNoCluster):
+		return "give kubo and cluster in config.toml, --kubo and --cluster, or VOLARY_KUBO and VOLARY_CLUSTER"
 	case code == exitNewer:
 		return "use a newer volary with this state"
 	case errors.Is(err, snapshot.ErrDamaged):

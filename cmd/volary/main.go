@@ -65,7 +65,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Commands: []*cli.Command{
 			initCommand(), tokenCommand(), migrateCommand(), daemonCommand(), statusCommand(), configCommand(), versionCommand(), completionCommand(),
 			snapshotCommand(), restoreCommand(), lsCommand(), catCommand(), statCommand(), duCommand(),
-			diffCommand(), verifyCommand(), logCommand(), tagCommand(), rmCommand(),
+			diffCommand(), verifyCommand(), logCommand(), tagCommand(), pinCommand(), rmCommand(),
 			exportCommand(), importCommand(), gcCommand(), volumeCommand(),
 			mountCommand(), umountCommand(), serveMountCommand(), holderCommand(),
 		},

@@ -38,7 +38,7 @@ func snapshotCommand() *cli.Command {
 			"What did not change since the last snapshot is not read again.\n\n" +
 			"Files named .volaryignore, in the syntax of .gitignore, say what is left out. A file that changes while\n" +
 			"it is read is read again; if it never settles, it is named and the exit code is 8.",
-		Flags: append(importFlags(),
+		Flags: append(append(importFlags(), waitFlags()...),
 			&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "`TEXT` for the log"},
 			&cli.StringSliceFlag{Name: "label", Aliases: []string{"l"}, Usage: "`KEY=VALUE`; may be repeated"},
 			&cli.StringFlag{Name: "tag", Aliases: []string{"t"}, Usage: "tag the snapshot with `NAME`"},
@@ -98,6 +98,10 @@ func makeSnapshot(c *cli.Context) error {
 	if err := importer.CheckChunker(c.String("chunker")); err != nil {
 		return usageError{err.Error()}
 	}
+	wait, waits, err := parseWait(c)
+	if err != nil {
+		return err
+	}
 	dir, err := filepath.Abs(c.Args().First())
 	if err != nil {
 		return err
@@ -110,6 +114,9 @@ func makeSnapshot(c *cli.Context) error {
 		return err
 	}
 	defer host.Close()
+	if err := canWait(c.Context, host.Host, waits); err != nil {
+		return err
+	}
 	if err := noVolume(c.Context, host.Volumes, c.String("tag")); err != nil {
 		return err
 	}
@@ -160,7 +167,11 @@ func makeSnapshot(c *cli.Context) error {
 		}
 	}
 	bar.finish()
-	return reportSnapshot(c, host.Host, root, res)
+	if err := reportSnapshot(c, host.Host, root, res); err != nil || !waits {
+		return err
+	}
+	_, err = waitFor(c.Context, host.Host, root, wait)
+	return err
 }
 
 // finishCommit makes the imported tree a kept snapshot. Its order is the argument that nothing is lost: the

@@ -135,17 +135,21 @@ func tagWhole(ctx context.Context, host *api.Host, name string, root cid.Cid) er
 		return err
 	}
 	if status.State == pinset.Unpinned && len(tags) == 0 {
-		err := snapshot.WalkDAG(ctx, s, []cid.Cid{root}, func(c cid.Cid, _ blocks.Block, err error) error {
-			if err != nil {
-				return fmt.Errorf("%s is not whole: %s: %w", root, c, err)
-			}
-			return nil
-		})
-		if err != nil {
+		if err := checkWhole(ctx, s, root); err != nil {
 			return err
 		}
 	}
 	return host.In(s).Tags.Tag(ctx, name, root)
+}
+
+// checkWhole looks for all of a root, in a session that keeps what it finds.
+func checkWhole(ctx context.Context, s api.Session, root cid.Cid) error {
+	return snapshot.WalkDAG(ctx, s, []cid.Cid{root}, func(c cid.Cid, _ blocks.Block, err error) error {
+		if err != nil {
+			return fmt.Errorf("%s is not whole: %s: %w", root, c, err)
+		}
+		return nil
+	})
 }
 
 func listTags(c *cli.Context, host *api.Host) error {

@@ -56,6 +56,7 @@ type remote struct {
 func (h *home) attach(ctx context.Context, host *api.Host, s *store.Store, pins *local.Set, log *slog.Logger) (*remote, error) {
 	r := &remote{}
 	host.Closer = r.closing(host.Closer)
+	host.Replicas = api.NoReplicas()
 	if h.config.Kubo == "" {
 		return r, nil
 	}
@@ -72,6 +73,7 @@ func (h *home) attach(ctx context.Context, host *api.Host, s *store.Store, pins 
 		return r, err
 	}
 	host.Pins = replicated{r.kept, r.outbox}
+	host.Replicas = replicas{r}
 	return r, nil
 }
 

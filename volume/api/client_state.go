@@ -128,15 +128,7 @@ func (c remotePins) Status(ctx context.Context, root cid.Cid) (pinset.Status, er
 	if err := c.get(ctx, q, &j); err != nil {
 		return st, err
 	}
-	st.State = j.State
-	for _, one := range j.Pins {
-		p, err := pinFromWire(one)
-		if err != nil {
-			return st, err
-		}
-		st.Pins = append(st.Pins, p)
-	}
-	return st, nil
+	return statusFromWire(j)
 }
 
 func (c remotePins) All(ctx context.Context) iter.Seq2[pinset.Pin, error] {

@@ -12,18 +12,22 @@ func TestEveryRouteAndKindOfErrorIsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.ReplaceAll(string(doc), "/CID`", "/{cid}`")
+	text := regexp.MustCompile("/CID([`/?])").ReplaceAllString(string(doc), "/{cid}$1")
 	for _, k := range kinds() {
 		if !strings.Contains(text, "`"+k.Name+"`") {
 			t.Errorf("error kind %s is not in docs/api.md", k.Name)
 		}
 	}
-	source, err := os.ReadFile("server_state.go")
-	if err != nil {
-		t.Fatal(err)
+	var source []byte
+	for _, file := range []string{"server_state.go", "server_replicas.go"} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source = append(source, b...)
 	}
 	routes := regexp.MustCompile(`s\.handle\("(\w+) "\+prefix\+"([^"]+)"`).FindAllStringSubmatch(string(source), -1)
-	if len(routes) < 20 {
+	if len(routes) < 24 {
 		t.Fatalf("only %d routes found in the source", len(routes))
 	}
 	for _, r := range routes {

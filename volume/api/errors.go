@@ -65,6 +65,7 @@ func kinds() []ErrorKind {
 		{"not_found", snapshot.ErrNotFound, http.StatusNotFound},
 		{"pin_owner", pinset.ErrOwner, http.StatusBadRequest},
 		{"not_pinned", pinset.ErrNotPinned, http.StatusNotFound},
+		{"no_cluster", ErrNoCluster, http.StatusConflict},
 		{"not_exist", fs.ErrNotExist, http.StatusNotFound},
 		{"exist", fs.ErrExist, http.StatusConflict},
 		{"permission", fs.ErrPermission, http.StatusForbidden},
@@ -72,6 +73,7 @@ func kinds() []ErrorKind {
 		{"io", syscall.EIO, http.StatusInternalServerError},
 		{"unexpected_eof", io.ErrUnexpectedEOF, http.StatusInternalServerError},
 		{"unavailable", snapshot.ErrUnavailable, http.StatusServiceUnavailable},
+		{"pins_unavailable", pinset.ErrUnavailable, http.StatusServiceUnavailable},
 		{"deadline", context.DeadlineExceeded, http.StatusGatewayTimeout},
 		{"canceled", context.Canceled, statusClosed},
 	}

@@ -27,7 +27,8 @@ type Host struct {
 	Origins  Origins // the caller's
 	Owners   Owners  // for the callers of a server; nil in a client's host
 	Upkeep   Upkeep
-	Volumes  Volumes // nil if there are none
+	Volumes  Volumes  // nil if there are none
+	Replicas Replicas // nil as NoReplicas, in a server's host
 	io.Closer
 }
 

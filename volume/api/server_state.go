@@ -40,6 +40,7 @@ func (s *Server) routes() {
 	s.handle("PUT "+prefix+"/own/{cid}", s.markOwn)
 
 	s.volumeRoutes()
+	s.replicaRoutes()
 
 	s.handle("POST "+prefix+"/collect", s.collect)
 	s.handle("GET "+prefix+"/status", s.status)
@@ -76,15 +77,9 @@ func (s *Server) pinStatus(c *call) error {
 	if err != nil {
 		return err
 	}
-	j := statusJSON{State: st.State}
-	for _, p := range st.Pins {
-		one, err := pinToWire(p)
-		if err != nil {
-			return err
-		}
-		if j.Pins = append(j.Pins, one); j.Pin == nil || one.Owner == "" {
-			j.Pin = &one
-		}
+	j, err := statusToWire(st)
+	if err != nil {
+		return err
 	}
 	return c.json(http.StatusOK, j)
 }

@@ -54,6 +54,65 @@ type statusJSON struct {
 	State pinset.State `json:"state"`
 	Pin   *pinJSON     `json:"pin,omitempty"` // one of Pins, people's if there is one
 	Pins  []pinJSON    `json:"pins,omitempty"`
+
+	// Of a cluster's pins.
+	Min      int           `json:"min,omitempty"`
+	Max      int           `json:"max,omitempty"`
+	Replicas []replicaJSON `json:"replicas,omitempty"`
+}
+
+type replicaJSON struct {
+	Peer     string    `json:"peer"`
+	Name     text      `json:"name,omitempty"`
+	Pinned   bool      `json:"pinned"`
+	State    string    `json:"state"`
+	Error    text      `json:"error,omitempty"`
+	Since    time.Time `json:"since,omitzero"`
+	Attempts int       `json:"attempts,omitempty"`
+}
+
+type waitingJSON struct {
+	Op       string    `json:"op"`
+	Root     string    `json:"root"`
+	Owner    string    `json:"owner,omitempty"`
+	Since    time.Time `json:"since,omitzero"`
+	Attempts int       `json:"attempts,omitempty"`
+	Error    string    `json:"last_error,omitempty"` // "error" is of a stream that breaks off
+	Next     time.Time `json:"next,omitzero"`
+}
+
+func statusToWire(st pinset.Status) (statusJSON, error) {
+	j := statusJSON{State: st.State, Min: st.Min, Max: st.Max}
+	for _, p := range st.Pins {
+		one, err := pinToWire(p)
+		if err != nil {
+			return j, err
+		}
+		if j.Pins = append(j.Pins, one); j.Pin == nil || one.Owner == "" {
+			j.Pin = &one
+		}
+	}
+	for _, r := range st.Replicas {
+		j.Replicas = append(j.Replicas, replicaJSON{r.Peer, text(r.Name), r.Pinned, r.State, text(r.Error), r.Since, r.Attempts})
+	}
+	return j, nil
+}
+
+func statusFromWire(j statusJSON) (pinset.Status, error) {
+	st := pinset.Status{State: j.State, Min: j.Min, Max: j.Max}
+	for _, one := range j.Pins {
+		p, err := pinFromWire(one)
+		if err != nil {
+			return st, err
+		}
+		st.Pins = append(st.Pins, p)
+	}
+	for _, r := range j.Replicas {
+		st.Replicas = append(st.Replicas, pinset.Replica{
+			Peer: r.Peer, Name: string(r.Name), Pinned: r.Pinned, State: r.State, Error: string(r.Error), Since: r.Since, Attempts: r.Attempts,
+		})
+	}
+	return st, nil
 }
 
 type tagJSON struct {

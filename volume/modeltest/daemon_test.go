@@ -111,7 +111,8 @@ func (d *daemon) end(signal syscall.Signal) error {
 		}
 		return errors.Join(err, d.host.Closer.Close())
 	case <-time.After(startTime):
-		return errors.Join(errors.New("the daemon does not end"), d.process.Process.Kill())
+		// It says where it stands.
+		return errors.Join(errors.New("the daemon does not end"), d.process.Process.Signal(unix.SIGQUIT), <-d.ended)
 	}
 }
 
@@ -190,6 +191,9 @@ func (d *daemon) interrupt(ctx context.Context, o modeltest.Op, signal syscall.S
 		go func() { answered <- begun.do(ctx, d) }()
 		<-time.After(after)
 		err := d.end(signal)
+		if err != nil {
+			d.abort()
+		}
 		if <-answered != nil {
 			d.cut++
 		}

@@ -35,6 +35,7 @@ const (
 	exitNewer       = 9 // the state was written by a newer version
 	exitOther       = 10
 	exitExists      = 11 // the name is taken by a volume or a tag
+	exitBroken      = 12 // doctor: something is broken
 	exitInterrupted = 130
 )
 
@@ -43,7 +44,7 @@ const exitCodeHelp = `Results go to standard output, everything else to standard
 Exit codes: 0 done; 1 diff: the two differ; 2 wrong usage; 3 no such path, snapshot or block;
 4 damaged or malformed data; 5 not permitted or read-only; 6 no space left; 7 the state or a volume is in use;
 8 done, but not everything could be; 9 the state is of a newer version; 10 any other error;
-11 the name is taken;
+11 the name is taken; 12 doctor: something is broken;
 130 interrupted, or the question not answered with yes.`
 
 var errInterrupted = errors.New("interrupted\nwhat was stored stays; run the command again to go on")
@@ -55,6 +56,11 @@ var errDiffer = errors.New("differ")
 type incompleteError struct{ text string }
 
 func (e incompleteError) Error() string { return e.text }
+
+// brokenError is what doctor found, which has been said already.
+type brokenError struct{ text string }
+
+func (e brokenError) Error() string { return e.text }
 
 // hinted is an error with another hint than its own.
 type hinted struct {
@@ -115,6 +121,7 @@ func exitCode(err error) int {
 	}
 	var usage usageError
 	var incomplete incompleteError
+	var broken brokenError
 	var syntax *json.SyntaxError
 	switch {
 	case err == nil:
@@ -127,6 +134,8 @@ func exitCode(err error) int {
 		return exitExists
 	case is(errInterrupted, errDeclined, context.Canceled):
 		return exitInterrupted
+	case errors.As(err, &broken):
+		return exitBroken
 	case errors.As(err, &incomplete):
 		return exitIncomplete
 	case is(store.ErrLocked, store.ErrBusy, restorer.ErrBusy, api.ErrLive, volume.ErrMounted, volume.ErrInUse, volume.ErrCannotPause):

@@ -11,7 +11,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/volary/volary/snapshot/importer"
-	"github.com/volary/volary/volume"
 )
 
 func initCommand() *cli.Command {
@@ -115,47 +114,4 @@ func versionCommand() *cli.Command {
 			return outputOf(c).line(j, "volary %s %s %s/%s", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		},
 	}, 0, 0)
-}
-
-func statusCommand() *cli.Command {
-	return command(cli.Command{
-		Name:   "status",
-		Usage:  "show the state of this host at a glance",
-		Action: status,
-	}, 0, 0)
-}
-
-func status(c *cli.Context) error {
-	host, err := openHost(c, readOnly)
-	if err != nil {
-		return err
-	}
-	defer host.Close()
-	s, err := host.Upkeep.Status(c.Context)
-	if err != nil {
-		return err
-	}
-	infos, err := host.Volumes.List(c.Context, volume.ListOptions{Dirty: true})
-	if err != nil {
-		return err
-	}
-	s.Volumes.Dirty = new(uint64)
-	for _, i := range infos {
-		if i.Dirty != nil && *i.Dirty {
-			*s.Volumes.Dirty++
-		}
-	}
-	return outputOf(c).object(s, func(out io.Writer) {
-		w := columns(out)
-		defer w.Flush()
-		held := "no daemon"
-		if s.Daemon {
-			held = "held by a daemon"
-		}
-		fmt.Fprintf(w, "home\t%s (%s)\nversion\t%s\npeer\t%s\n", s.Home, held, s.Version, s.PeerID)
-		fmt.Fprintf(w, "kept\t%d snapshots, %d tags\n", s.Pins, s.Tags)
-		fmt.Fprintf(w, "volumes\t%d; %d mounted, %d with changes that are not committed, %d failing\n",
-			s.Volumes.Volumes, s.Volumes.Mounted, *s.Volumes.Dirty, s.Volumes.Failing)
-		fmt.Fprintf(w, "store\t%d blocks, %s; %s on disk, %s free\n", s.Blocks, bytesText(s.Bytes), bytesText(s.Disk), bytesText(s.Free))
-	})
 }

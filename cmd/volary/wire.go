@@ -142,7 +142,7 @@ func openStore(ctx context.Context, h *home, write bool) (*api.Host, error) {
 	host.Volumes = &lazyVolumes{home: h, host: host, log: log}
 	host.Tags = tags{pins, host}
 	host.Upkeep = upkeep{home: h, store: s, pins: pins, host: host}
-	if h.remote, err = h.attach(ctx, host, s, pins, log); err != nil {
+	if h.remote, err = h.attach(ctx, host, s, pins, write, log); err != nil {
 		return nil, errors.Join(err, host.Close())
 	}
 	return host, nil
@@ -247,6 +247,7 @@ func (u upkeep) Drop(ctx context.Context, c cid.Cid) error { return u.store.Drop
 
 func (u upkeep) Status(ctx context.Context) (api.Status, error) {
 	st := api.Status{Home: u.home.dir, Version: version()}
+	u.home.remote.status(ctx, u.host.Volumes, &st)
 	var err error
 	if st.PeerID, err = u.home.peerID(); err != nil {
 		return st, err

@@ -53,14 +53,14 @@ type remote struct {
 }
 
 // attach joins a host whose records are in s with what its settings name. The host is to be closed by Close.
-func (h *home) attach(ctx context.Context, host *api.Host, s *store.Store, pins *local.Set, log *slog.Logger) (*remote, error) {
+func (h *home) attach(ctx context.Context, host *api.Host, s *store.Store, pins *local.Set, write bool, log *slog.Logger) (*remote, error) {
 	r := &remote{}
 	host.Closer = r.closing(host.Closer)
 	host.Replicas = api.NoReplicas()
 	if h.config.Kubo == "" {
 		return r, nil
 	}
-	if err := h.attachKubo(ctx, r, s, pins); err != nil {
+	if err := h.attachKubo(ctx, r, s, pins, write); err != nil {
 		return r, err
 	}
 	host.Blocks, host.Pins = r.kept, r.kept
@@ -77,18 +77,17 @@ func (h *home) attach(ctx context.Context, host *api.Host, s *store.Store, pins 
 	return r, nil
 }
 
-func (h *home) attachKubo(ctx context.Context, r *remote, s *store.Store, pins *local.Set) error {
+func (h *home) attachKubo(ctx context.Context, r *remote, s *store.Store, pins *local.Set, write bool) error {
 	id, err := h.peerID()
 	if err != nil {
 		return err
 	}
-	token, user, password, err := credentials(h.config.KuboAuthFile)
+	o, err := h.kuboOptions(id)
 	if err != nil {
 		return err
 	}
-	o := kubo.Options{Endpoint: h.config.Kubo, Token: token, User: user, Password: password, Host: id}
 	near := onThisMachine(h.config.Kubo)
-	if near {
+	if near && write {
 		o.Repo = repoOf(ctx, o)
 	}
 	if r.kubo, err = kubo.New(o); err != nil {
@@ -107,6 +106,12 @@ func (h *home) attachKubo(ctx context.Context, r *remote, s *store.Store, pins *
 	}
 	r.kept = kept.New(k)
 	return nil
+}
+
+// kuboOptions say which daemon has the blocks of a host.
+func (h *home) kuboOptions(id string) (kubo.Options, error) {
+	token, user, password, err := credentials(h.config.KuboAuthFile)
+	return kubo.Options{Endpoint: h.config.Kubo, Token: token, User: user, Password: password, Host: id}, err
 }
 
 // repoOf is the directory of a daemon's repository, if the daemon says so and it is here.

@@ -47,6 +47,28 @@ func (s *Set) Peers(ctx context.Context) ([]Peer, error) {
 	return peers, err
 }
 
+// Endpoints are those of the set, as errors name them.
+func (s *Set) Endpoints() []string {
+	names := make([]string, len(s.endpoints))
+	for i, e := range s.endpoints {
+		names[i] = e.name
+	}
+	return names
+}
+
+// Version asks which IPFS Cluster an endpoint is: the cheapest way to find out whether it answers.
+func (s *Set) Version(ctx context.Context) (version string, _ error) {
+	const op = "ask for the version"
+	err := s.try(ctx, op, func(e endpoint) error {
+		return s.call(ctx, e, op, func(ctx context.Context) error {
+			v, err := e.client.Version(ctx)
+			version = v.Version
+			return err
+		})
+	})
+	return version, err
+}
+
 // tagged lists the live peers that have all of tags, in the order of their IDs.
 func (s *Set) tagged(ctx context.Context, e endpoint, op string, tags map[string]string) ([]peer.ID, error) {
 	has := map[peer.ID]int{}

@@ -34,6 +34,13 @@ func withMost(ctx context.Context, bytes int64) context.Context {
 	return context.WithValue(ctx, most{}, bytes)
 }
 
+// clock is where a request leaves what the daemon's clock said.
+type clock struct{}
+
+func withClock(ctx context.Context, t *time.Time) context.Context {
+	return context.WithValue(ctx, clock{}, t)
+}
+
 var errTooMuch = errors.New("the answer is longer than it can be")
 
 // roundTripper authorises requests, ends those that make no progress, and takes care of answers that do not come
@@ -71,6 +78,9 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	w.progress()
+	if t, ok := req.Context().Value(clock{}).(*time.Time); ok {
+		*t, _ = http.ParseTime(res.Header.Get("Date")) // zero: it did not say
+	}
 	d := &download{ReadCloser: res.Body, w: w, ctx: ctx, cancel: cancel, left: math.MaxInt64}
 	if n, ok := req.Context().Value(most{}).(int64); ok {
 		d.left = n

@@ -9,6 +9,7 @@ package api
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/ipfs/go-cid"
 
@@ -113,4 +114,45 @@ type Status struct {
 	Bytes   uint64        `json:"bytes"`      // of blocks
 	Disk    uint64        `json:"disk_bytes"` // used by the store
 	Free    uint64        `json:"free_bytes"` // on its file system
+
+	// What a host has beside its own disk; nil if it is not configured.
+	Kubo    *KuboStatus    `json:"kubo,omitempty"`
+	Cluster *ClusterStatus `json:"cluster,omitempty"`
+	Outbox  *OutboxStatus  `json:"outbox,omitempty"`
+}
+
+// KuboStatus says whether the daemon with the blocks answers.
+type KuboStatus struct {
+	Endpoint string `json:"endpoint"`
+	Version  string `json:"version,omitempty"`
+	Error    string `json:"error,omitempty"` // why nothing is known
+}
+
+// ClusterStatus says how what is kept is replicated.
+type ClusterStatus struct {
+	Peers []string `json:"peers"`           // names of those that are alive
+	Error string   `json:"error,omitempty"` // why they are not known
+	// Behind are the volumes whose head fewer peers hold than are to, so far as that could be found out in time.
+	Behind []Behind `json:"behind"`
+	// BehindError is why not all volumes were looked at, if so.
+	BehindError string `json:"behind_error,omitempty"`
+}
+
+// Behind is a volume whose head is not replicated as it is to be.
+type Behind struct {
+	Volume string `json:"volume"`
+	Head   string `json:"head"`
+	// State is "waiting" (in the outbox), "unpinned" (the cluster does not know it) or "pinning" (too few hold it).
+	State  string `json:"state"`
+	Pinned int    `json:"pinned"` // peers that hold it
+	Min    int    `json:"min"`    // that are to, at least; -1: all
+}
+
+// OutboxStatus is what the cluster was not told yet.
+type OutboxStatus struct {
+	Waiting  int        `json:"waiting"`
+	Oldest   *time.Time `json:"oldest,omitempty"` // when it was put
+	Attempts int        `json:"attempts"`         // the most of anything that waits
+	Failed   uint64     `json:"failed"`           // attempts, since the state was opened
+	Error    string     `json:"error,omitempty"`  // the last one of what waits
 }

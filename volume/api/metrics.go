@@ -135,7 +135,27 @@ func newStatusCollector(u Upkeep, log *slog.Logger) *statusCollector {
 		gauge("volary_store_bytes", "Bytes of the blocks in the store.", func(s *Status) uint64 { return s.Bytes }),
 		gauge("volary_store_disk_bytes", "Disk space the store uses.", func(s *Status) uint64 { return s.Disk }),
 		gauge("volary_store_free_bytes", "Disk space free on the store's file system.", func(s *Status) uint64 { return s.Free }),
+		gauge("volary_outbox_waiting", "Pins and unpins that the cluster was not told yet.", func(s *Status) uint64 { return s.outbox().waiting() }),
+		gauge("volary_outbox_oldest_seconds", "Age of the oldest pin or unpin that the cluster was not told yet.", func(s *Status) uint64 { return s.outbox().age() }),
+		counted("volary_outbox_failed_total", "Attempts to tell the cluster that failed, since the start.", func(s *Status) uint64 { return s.outbox().Failed }),
 	}}
+}
+
+// outbox is that of a host that has none as well.
+func (s *Status) outbox() *OutboxStatus {
+	if s.Outbox == nil {
+		return &OutboxStatus{}
+	}
+	return s.Outbox
+}
+
+func (o *OutboxStatus) waiting() uint64 { return uint64(o.Waiting) }
+
+func (o *OutboxStatus) age() uint64 {
+	if o.Oldest == nil {
+		return 0
+	}
+	return uint64(max(0, time.Since(*o.Oldest).Seconds()))
 }
 
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {

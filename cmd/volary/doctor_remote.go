@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -172,11 +173,11 @@ func (h *home) checkEndpoint(ctx context.Context, endpoint string, k *kubo.Block
 	if k == nil {
 		return []finding{f}
 	}
-	return []finding{f, checkPin(ctx, name+" pins", s, k)}
+	return []finding{f, checkPin(ctx, name+" pins", s, peers, k)}
 }
 
-// checkPin has every peer of a cluster hold a small block for a moment.
-func checkPin(ctx context.Context, name string, s *cluster.Set, k *kubo.Blocks) (f finding) {
+// checkPin has every peer of a cluster hold a small block for a moment. peers are those that were alive before.
+func checkPin(ctx context.Context, name string, s *cluster.Set, peers []cluster.Peer, k *kubo.Blocks) (f finding) {
 	blk, err := kubo.RandomBlock(64)
 	if err == nil {
 		err = k.Put(ctx, blk)
@@ -200,13 +201,28 @@ func checkPin(ctx context.Context, name string, s *cluster.Set, k *kubo.Blocks) 
 	}
 	ctx, done := context.WithTimeoutCause(ctx, pinTime, fmt.Errorf("not everywhere within %s", pinTime))
 	defer done()
-	_, err = s.Wait(ctx, blk.Cid(), cluster.WaitOptions{Goal: cluster.Max})
+	st, err := s.Wait(ctx, blk.Cid(), cluster.WaitOptions{Goal: cluster.Max})
 	took := time.Since(begin)
+	lag := lagging(peers, st)
 	switch {
 	case err != nil:
-		return fault(name, err, "restart the cluster peers that lag, and see whether their Kubo daemons can reach this one: one that began before its Kubo daemon may never fetch")
+		return fault(name, err, lagRemedy)
+	case len(lag) > 0:
+		return fault(name, fmt.Errorf("after %s no pin at %s, which did not answer in time", round(took), strings.Join(lag, ", ")), lagRemedy)
 	case took > slowPin:
-		return found(name, "a pin is everywhere after %s", round(took)).as(slow, "see what the peers are busy with: ipfs-cluster-ctl status")
+		return found(name, "all %d peers hold a pin after %s", len(peers), round(took)).as(slow, "see what the peers are busy with: ipfs-cluster-ctl status")
 	}
-	return found(name, "a pin is everywhere after %s", round(took))
+	return found(name, "all %d peers hold a pin after %s", len(peers), round(took))
+}
+
+const lagRemedy = "restart the cluster peers that lag, and see whether their Kubo daemons can reach this one: a peer that began before its Kubo daemon may never fetch"
+
+// lagging names the peers that do not hold a root. A cluster no longer counts those that it takes for dead.
+func lagging(peers []cluster.Peer, st pinset.Status) (names []string) {
+	for _, p := range peers {
+		if !slices.ContainsFunc(st.Replicas, func(r pinset.Replica) bool { return r.Peer == p.ID && r.Pinned }) {
+			names = append(names, p.Name)
+		}
+	}
+	return names
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/volary/volary/pinset"
+	"github.com/volary/volary/pinset/cluster"
 	"github.com/volary/volary/volume/api"
 )
 
@@ -71,5 +73,13 @@ func TestOldKernelsAreTold(t *testing.T) {
 		if f := kernelFinding("kernel", release); f.Health != want {
 			t.Errorf("%s is %s, want %s", release, f.Health, want)
 		}
+	}
+}
+
+func TestAPeerThatTheClusterGaveUpLags(t *testing.T) {
+	peers := []cluster.Peer{{ID: "a", Name: "one"}, {ID: "b", Name: "two"}, {ID: "c", Name: "three"}}
+	st := pinset.Status{Replicas: []pinset.Replica{{Peer: "a", Pinned: true}, {Peer: "b"}}}
+	if got := strings.Join(lagging(peers, st), " "); got != "two three" {
+		t.Errorf("%q lag, want two and three", got)
 	}
 }

@@ -129,10 +129,10 @@ func outboxText(w io.Writer, o *api.OutboxStatus) {
 	}
 	fmt.Fprintf(w, "outbox\t%d wait", o.Waiting)
 	if o.Oldest != nil {
-		fmt.Fprintf(w, ", the oldest since %s", humanize.Time(*o.Oldest))
+		fmt.Fprintf(w, ", the oldest put %s", humanize.Time(*o.Oldest))
 	}
 	if o.Attempts > 0 {
-		fmt.Fprintf(w, ", tried %d times", o.Attempts)
+		fmt.Fprintf(w, ", tried up to %d times", o.Attempts)
 	}
 	if o.Error != "" {
 		fmt.Fprintf(w, ": %s", quote(o.Error))

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"strconv"
 	"strings"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/volary/volary/pinset"
+	"github.com/volary/volary/volume"
 	"github.com/volary/volary/volume/api"
 )
 
@@ -95,4 +97,26 @@ func canWait(ctx context.Context, host *api.Host, wanted bool) error {
 	}
 	_, err := host.Replicas.Waiting(ctx)
 	return err
+}
+
+// doAndWait runs an operation on a volume, prints what it did, and waits for replicas of its head if that is asked for.
+func doAndWait(c *cli.Context, op volume.Operation, text func(w io.Writer, res volume.Result)) error {
+	o, waits, err := parseWait(c)
+	if err != nil {
+		return err
+	}
+	return onHost(create, func(c *cli.Context, host *openedHost) error {
+		if err := canWait(c.Context, host.Host, waits); err != nil {
+			return err
+		}
+		res, err := host.Volumes.Do(c.Context, op)
+		if err != nil {
+			return err
+		}
+		if err := printResult(c, res, text); err != nil || !waits || !res.Commit.Defined() {
+			return err
+		}
+		_, err = waitFor(c.Context, host.Host, res.Commit.Cid, o)
+		return err
+	})(c)
 }

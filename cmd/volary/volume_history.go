@@ -24,20 +24,20 @@ func volumeCommitCommand() *cli.Command {
 			"stops nobody if one of them cannot be frozen, such as a process in the root cgroup. It is for containers and\n" +
 			"services: a program outside of them that opens a file only now and then may not be seen. Where --exec-before is\n" +
 			"given, or an option of the volume, that command is relied on instead.",
-		Flags: []cli.Flag{
+		Flags: append(waitFlags(),
 			&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "`TEXT` to find it by"},
 			&cli.StringSliceFlag{Name: "label", Usage: "`KEY=VALUE`; may be repeated"},
 			&cli.BoolFlag{Name: "pause", Usage: "stop those who write while files are read"},
 			&cli.StringFlag{Name: "exec-before", Usage: "have the daemon run the shell command `CMD` before files are read; only root may"},
 			&cli.StringFlag{Name: "exec-after", Usage: "and `CMD` after that"},
 			&cli.DurationFlag{Name: "exec-timeout", Usage: "each may take `DURATION`; default: as the volume's option says"},
-		},
+		),
 		Action: func(c *cli.Context) error {
 			labels, err := parseLabels(c.StringSlice("label"))
 			if err != nil {
 				return err
 			}
-			return doVolume(c, &volume.Commit{
+			return doAndWait(c, &volume.Commit{
 				Name: c.Args().First(), Message: c.String("message"), Labels: labels, Pause: c.Bool("pause"),
 				Hooks: volume.Hooks{Before: c.String("exec-before"), After: c.String("exec-after"), Timeout: c.Duration("exec-timeout")},
 			}, func(w io.Writer, res volume.Result) {

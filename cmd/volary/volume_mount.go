@@ -112,16 +112,24 @@ func volumeUmountCommand() *cli.Command {
 		ArgsUsage: "NAME [DIR]",
 		Description: "Without DIR, all mounts made by `volary volume mount`; those of containers stay. If no snapshot is made, nothing\n" +
 			"is printed, and standard error says why.",
+		Flags:  waitFlags(),
 		Action: volumeUmount,
 	}, 1, 2)
 }
 
 func volumeUmount(c *cli.Context) error {
+	o, waits, err := parseWait(c)
+	if err != nil {
+		return err
+	}
 	host, err := openDaemon(c)
 	if err != nil {
 		return err
 	}
 	defer host.Close()
+	if err := canWait(c.Context, host.Host, waits); err != nil {
+		return err
+	}
 	name := c.Args().First()
 	i, err := listed(c, host, name)
 	if err != nil {
@@ -143,7 +151,11 @@ func volumeUmount(c *cli.Context) error {
 			return err
 		}
 	}
-	return printResult(c, res, printCommit)
+	if err := printResult(c, res, printCommit); err != nil || !waits || !res.Commit.Defined() {
+		return err
+	}
+	_, err = waitFor(c.Context, host.Host, res.Commit.Cid, o)
+	return err
 }
 
 // unbind takes a mount away from a directory, if it is there.

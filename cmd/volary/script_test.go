@@ -15,6 +15,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	isolate()
 	testscript.Main(m, map[string]func(){
 		"volary": func() {
 			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -28,8 +29,14 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) { scripts(t, "testdata/script") }
 
 func scripts(t *testing.T, dir string) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 dir,
+	p := params()
+	p.Dir = dir
+	testscript.Run(t, p)
+}
+
+// params are what all sessions have; which ones there are is to be added.
+func params() testscript.Params {
+	return testscript.Params{
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
@@ -43,7 +50,7 @@ func scripts(t *testing.T, dir string) {
 			"cid":    cidOf,
 			"served": served,
 		},
-	})
+	}
 }
 
 // exits CODE COMMAND... runs a command and wants that exit code. Its output can be looked at with stdout and

@@ -1,0 +1,6 @@
+//go:build !real
+
+package main
+
+// isolate is for tests with a cluster.
+func isolate() {}

@@ -51,10 +51,11 @@ const (
 	testPassword = "secret"
 )
 
-func startCluster(t *testing.T) *clustertest.Cluster {
+// startCluster runs two peers until the end of the test.
+func startCluster(t *testing.T, user, password string) *clustertest.Cluster {
 	t.Helper()
 	c, err := clustertest.Start(t.Context(), clustertest.Options{
-		Dir: t.TempDir(), Peers: 2, Subnet: 11, Min: 1, Max: 2, User: testUser, Password: testPassword,
+		Dir: t.TempDir(), Peers: 2, Subnet: 11, Min: 1, Max: 2, User: user, Password: password,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +76,7 @@ func TestClusterScripts(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	c := startCluster(t)
+	c := startCluster(t, testUser, testPassword)
 	locked := kubotest.Start(t, kubotest.Options{Config: map[string]any{"API.Authorizations": map[string]any{
 		"test": map[string]any{"AuthSecret": "basic:" + testUser + ":" + testPassword, "AllowedPaths": []string{"/api/v0"}},
 	}}})

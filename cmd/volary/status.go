@@ -197,7 +197,10 @@ func outboxStatus(q *outbox.Queue) *api.OutboxStatus {
 
 // behind finds this host's volumes whose head is not replicated as it is to be.
 func (r *remote) behind(ctx context.Context, vs api.Volumes) ([]api.Behind, error) {
-	infos, err := vs.List(ctx, volume.ListOptions{})
+	// Of a volume whose head's block cannot be got in time less is known, but the cluster can still be asked.
+	half, done := context.WithTimeout(ctx, statusTime/2)
+	defer done()
+	infos, err := vs.List(half, volume.ListOptions{})
 	if err != nil {
 		return nil, err
 	}

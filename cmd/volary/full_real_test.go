@@ -11,7 +11,7 @@ export VOLARY_HOME=$PWD/disk/state
 until_ok() { for _ in $(seq 600); do if "$@" >/dev/null 2>&1; then return; fi; sleep 0.05; done; echo "in vain: $*" >&2; return 1; }
 daemon() { volary daemon --reserve 24MiB 2>>log & pid=$!; until_ok grep -q listening log; }
 stop() { kill $pid && wait $pid; }
-end() { set +e; cat log >&2; umount mnt; volary volume umount data; umount $VOLARY_HOME/volumes/overlays/*/merged; stop; umount $VOLARY_HOME/volumes/overlays/*/closed/base; until_ok umount disk; }
+end() { set +e; cat log >&2; umount mnt; volary volume umount data; umount $VOLARY_HOME/volumes/overlays/*/merged; timeout 5 umount $VOLARY_HOME/volumes/overlays/*/closed/base; stop; until_ok umount disk; }
 trap end EXIT
 mkdir base mnt; echo base > base/a; volary snapshot base --tag base
 daemon
@@ -56,7 +56,7 @@ sum=$(sha256sum < mnt/large)
 refused 6 volary volume commit data
 grep -q 'stays in the volume' err
 refused 6 volary volume umount data
-refused 6 volary volume rm data
+refused 6 volary volume rm --force data
 test "$(volary volume inspect --json data | grep -o '"dirty":[a-z]*')" = '"dirty":true'
 volary volume mount data mnt
 test "$(sha256sum < mnt/large)" = "$sum"

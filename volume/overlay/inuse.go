@@ -103,9 +103,44 @@ func checkFree(ctx context.Context, dir string) error {
 	return nil
 }
 
+// scratch makes directories for a moment: on a disk, or in memory.
+type scratch func() (path string, forget func(), err error)
+
+func onDisk(dir string) scratch {
+	return func() (string, func(), error) {
+		path, err := os.MkdirTemp(dir, "probe.")
+		return path, func() { os.RemoveAll(path) }, err
+	}
+}
+
+func inMemory() (path string, forget func(), err error) {
+	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return "", nil, fmt.Errorf("fsopen: %w", err)
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return "", nil, fmt.Errorf("make a tmpfs: %w", err)
+	}
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return "", nil, fmt.Errorf("mount a tmpfs: %w", err)
+	}
+	return fmt.Sprintf("/proc/self/fd/%d", fd), func() { unix.Close(fd) }, nil
+}
+
 // upperTaken makes an overlay, mounted nowhere, whose lower layer is the upper. With index=on the kernel refuses that
 // if another overlay has the upper as its own.
 func upperTaken(dir string) (bool, error) {
+	taken, err := takenBeside(dir, onDisk(dir))
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return takenBeside(dir, inMemory)
+	}
+	return taken, err
+}
+
+// takenBeside is upperTaken with a place for the overlay's own directories.
+func takenBeside(dir string, place scratch) (bool, error) {
 	upper, err := os.Open(filepath.Join(dir, layersDir, upperDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -114,11 +149,11 @@ func upperTaken(dir string) (bool, error) {
 		return false, err
 	}
 	defer upper.Close()
-	scratch, err := os.MkdirTemp(dir, "probe.")
+	own, forget, err := place()
 	if err != nil {
 		return false, err
 	}
-	defer os.RemoveAll(scratch)
+	defer forget()
 	fd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return false, fmt.Errorf("fsopen: %w", err)
@@ -129,7 +164,7 @@ func upperTaken(dir string) (bool, error) {
 	}
 	layers := map[string]*os.File{"lowerdir": upper}
 	for _, option := range []string{"upperdir", "workdir"} {
-		path := filepath.Join(scratch, option)
+		path := filepath.Join(own, option)
 		if err := os.Mkdir(path, 0o700); err != nil {
 			return false, err
 		}

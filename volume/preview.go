@@ -43,5 +43,8 @@ func (op *Preview) run(ctx context.Context, m *Manager) (Result, error) {
 	if err != nil {
 		return res, err
 	}
-	return res, s.Put(ctx, blk)
+	if err := s.Put(ctx, blk); err != nil {
+		return res, err
+	}
+	return res, s.Sync(ctx) // whoever reads it does so past the session
 }

@@ -50,6 +50,7 @@ func mountCommand() *cli.Command {
 // mountJob is what the process in the background is told.
 type mountJob struct {
 	Home    string        `json:"home"`
+	Config  config        `json:"config"`
 	Root    string        `json:"root"`
 	Path    string        `json:"path"`
 	Dir     string        `json:"dir"`
@@ -121,7 +122,7 @@ func jobFor(c *cli.Context, dir string) (mountJob, error) {
 	}
 	own, err := host.Origins.Own(c.Context, t.root)
 	return mountJob{
-		Home: host.home.dir, Root: t.root.String(), Path: t.path, Dir: dir,
+		Home: host.home.dir, Config: host.home.config, Root: t.root.String(), Path: t.path, Dir: dir,
 		Foreign: !own, Others: c.Bool("allow-other"), Timeout: c.Duration("io-timeout"),
 	}, err
 }
@@ -165,7 +166,7 @@ func (j mountJob) options(log *slog.Logger) view.Options {
 
 // open opens the snapshot by way of blocks that do not keep others from the state.
 func (j mountJob) open(ctx context.Context) (*lentBlocks, *tree.Snapshot, error) {
-	b := lendBlocks(&home{dir: j.Home})
+	b := lendBlocks(&home{dir: j.Home, config: j.Config, remote: &remote{}})
 	root, err := cid.Decode(j.Root)
 	if err != nil {
 		return nil, nil, err

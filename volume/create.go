@@ -157,7 +157,7 @@ func (op *Clone) run(ctx context.Context, m *Manager) (Result, error) {
 	options := op.Options
 	if options == nil {
 		name, _, _ := splitRef(op.Name)
-		r, err := m.db.get(name)
+		r, _, err := m.look(ctx, name)
 		if err != nil {
 			return Result{}, err
 		}

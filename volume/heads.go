@@ -63,22 +63,33 @@ func (m *Manager) begin(ctx context.Context, name string) (string, error) {
 	return m.o.Heads.Begin(ctx, name)
 }
 
-// found returns what is recorded of a volume, and begins to record one that other hosts have. It is called with the
-// volume's lock.
-func (m *Manager) found(ctx context.Context, name string) (*record, error) {
-	r, err := m.db.get(name)
+// look returns what is recorded of a volume, or what is known of it from other hosts, which is elsewhere then.
+func (m *Manager) look(ctx context.Context, name string) (r *record, elsewhere bool, err error) {
+	r, err = m.db.get(name)
 	if !errors.Is(err, ErrNotFound) || m.o.Heads == nil {
-		return r, err
+		return r, false, err
 	}
 	at, findErr := m.o.Heads.Find(ctx, name)
 	if errors.Is(findErr, ErrNotFound) {
-		return nil, err
+		return nil, false, err
 	}
 	if findErr != nil {
-		return nil, findErr
+		return nil, false, findErr
 	}
-	r = &record{Name: name, ID: at.ID, Created: m.o.Now().UTC(), Head: CID{at.Head}, Sequence: at.Sequence}
-	return r, m.db.add(r)
+	return m.recordOf(at), true, nil
+}
+
+func (m *Manager) recordOf(at At) *record {
+	return &record{Name: at.Name, ID: at.ID, Created: m.o.Now().UTC(), Head: CID{at.Head}, Sequence: at.Sequence}
+}
+
+// found is look, and begins to record what other hosts have. It is called with the volume's lock.
+func (m *Manager) found(ctx context.Context, name string) (*record, error) {
+	r, elsewhere, err := m.look(ctx, name)
+	if err == nil && elsewhere {
+		err = m.db.add(r)
+	}
+	return r, err
 }
 
 // catchUp moves a volume without changes of its own to the newest state that other hosts have told.

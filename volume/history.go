@@ -50,6 +50,9 @@ func (op *Rollback) run(ctx context.Context, m *Manager) (Result, error) {
 	if len(r.Users) > 0 {
 		return Result{}, mounted(r)
 	}
+	if err := m.catchUp(ctx, r); err != nil {
+		return Result{}, fmt.Errorf("roll back %s from its newest state: %w", op.Name, err)
+	}
 	to, err := m.rollbackTarget(ctx, r, op.To)
 	if err != nil {
 		return Result{}, err

@@ -134,30 +134,32 @@ func (m *Manager) withElsewhere(ctx context.Context, infos []Info) ([]Info, erro
 	}
 	for _, at := range all {
 		if !here[at.ID] {
-			infos = append(infos, *m.elsewhere(ctx, at))
+			infos = append(infos, *m.elsewhere(ctx, m.recordOf(at)))
 		}
 	}
 	slices.SortStableFunc(infos, func(a, b Info) int { return strings.Compare(a.Name, b.Name) })
 	return infos, nil
 }
 
-func (m *Manager) elsewhere(ctx context.Context, at At) *Info {
-	i := &Info{Name: at.Name, ID: at.ID, Head: CID{at.Head}, Sequence: at.Sequence, Elsewhere: true}
+func (m *Manager) elsewhere(ctx context.Context, r *record) *Info {
+	i := &Info{Name: r.Name, ID: r.ID, Head: r.Head, Sequence: r.Sequence, Elsewhere: true}
 	m.describeHead(ctx, i)
 	return i
 }
 
 // Inspect says all that is known of a volume, whether it has changes that are not committed among it.
 func (m *Manager) Inspect(ctx context.Context, name string) (*Info, error) {
-	r, unlock, err := m.lockRecord(ctx, name)
-	if errors.Is(err, ErrNotFound) && m.o.Heads != nil {
-		if at, findErr := m.o.Heads.Find(ctx, name); findErr == nil {
-			return m.elsewhere(ctx, at), nil
-		}
-	}
+	unlock, err := m.lock(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
+	r, elsewhere, err := m.look(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if elsewhere {
+		return m.elsewhere(ctx, r), nil
+	}
 	return m.info(ctx, r, true)
 }

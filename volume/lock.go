@@ -30,12 +30,12 @@ func (m *Manager) lock(ctx context.Context, names ...string) (unlock func(), err
 	return unlock, nil
 }
 
-// lockRecord is lock of one volume, and what is recorded of it.
+// lockRecord is lock of one volume, and what is recorded of it from now on, also if only other hosts had it.
 func (m *Manager) lockRecord(ctx context.Context, name string) (r *record, unlock func(), err error) {
 	if unlock, err = m.lock(ctx, name); err != nil {
 		return nil, nil, err
 	}
-	if r, err = m.db.get(name); err != nil {
+	if r, err = m.found(ctx, name); err != nil {
 		unlock()
 		return nil, nil, err
 	}

@@ -28,15 +28,11 @@ type Mount struct {
 }
 
 func (op *Mount) run(ctx context.Context, m *Manager) (Result, error) {
-	unlock, err := m.lock(ctx, op.Name)
+	r, unlock, err := m.lockRecord(ctx, op.Name)
 	if err != nil {
 		return Result{}, err
 	}
 	defer unlock()
-	r, err := m.found(ctx, op.Name)
-	if err != nil {
-		return Result{}, err
-	}
 	if m.o.Mounter == nil {
 		return Result{}, fmt.Errorf("mount %s: %w", op.Name, ErrCannotMount)
 	}

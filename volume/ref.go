@@ -2,7 +2,6 @@ package volume
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -25,14 +24,12 @@ func (m *Manager) Resolve(ctx context.Context, ref string) (cid.Cid, error) {
 		return c, nil
 	}
 	name, state, has := splitRef(ref)
-	r, err := m.db.get(name)
-	if errors.Is(err, ErrNotFound) && m.o.Heads != nil {
-		if at, findErr := m.o.Heads.Find(ctx, name); findErr == nil {
-			r, err = &record{Name: name, ID: at.ID, Head: CID{at.Head}, Sequence: at.Sequence}, nil
-		}
+	r, _, err := m.look(ctx, name)
+	if err != nil {
+		return cid.Undef, err
 	}
-	if err != nil || !has {
-		return r.Head.Cid, err
+	if !has {
+		return r.Head.Cid, nil
 	}
 	c, err := m.state(ctx, r, state)
 	if err != nil {

@@ -165,7 +165,7 @@ func (op *Rename) run(ctx context.Context, m *Manager) (Result, error) {
 		return Result{}, err
 	}
 	defer unlock()
-	r, err := m.db.get(op.Name)
+	r, err := m.found(ctx, op.Name)
 	if err != nil {
 		return Result{}, err
 	}

@@ -142,14 +142,19 @@ func (d *daemon) close() error {
 	return errors.Join(d.end(unix.SIGTERM), letGoOf(filepath.Join(d.home, "holder.sock")))
 }
 
-// lose ends the daemon and its database, and returns what the next one recovered, if there was something.
-func (d *daemon) lose(ctx context.Context) (found cid.Cid, err error) {
+// lose ends the daemon and its database, and what else is named, and returns what the next one recovered, if there was
+// something.
+func (d *daemon) lose(ctx context.Context, files ...string) (found cid.Cid, err error) {
 	d.lost++
 	before, err := d.host.Tags.Tags(ctx)
 	if err != nil {
 		return found, err
 	}
-	if err := errors.Join(d.end(unix.SIGKILL), os.Remove(filepath.Join(d.home, "volumes", "volumes.db")), d.start(ctx)); err != nil {
+	err = d.end(unix.SIGKILL)
+	for _, file := range append(files, "volumes/volumes.db") {
+		err = errors.Join(err, os.Remove(filepath.Join(d.home, file)))
+	}
+	if err := errors.Join(err, d.start(ctx)); err != nil {
 		return found, err
 	}
 	for end := time.Now().Add(startTime); ; {

@@ -427,7 +427,7 @@ func (r *rig) clone(ctx context.Context, o modeltest.Op) error {
 }
 
 // lose has the daemon die and its database go with it. What was not committed is then in a snapshot, of which the
-// volume is made again.
+// volume is made again, or to which it goes if what it told others is left, which has its head.
 func (r *rig) lose(ctx context.Context, o modeltest.Op) error {
 	d := r.host.(*daemon)
 	i, err := d.host.Volumes.Inspect(ctx, name)
@@ -435,7 +435,12 @@ func (r *rig) lose(ctx context.Context, o modeltest.Op) error {
 		return err
 	}
 	r.pair.Close()
-	from, err := d.lose(ctx)
+	alone := o.Mode == 0
+	var also []string
+	if alone {
+		also = []string{"heads.db"}
+	}
+	from, err := d.lose(ctx, also...)
 	if err != nil {
 		return err
 	}
@@ -445,7 +450,12 @@ func (r *rig) lose(ctx context.Context, o modeltest.Op) error {
 	if err := r.isPlain(ctx, from); err != nil {
 		return fmt.Errorf("recovered: %w", err)
 	}
-	if _, err := r.Do(ctx, &volume.Create{Name: name, From: from.String(), Options: i.Options}); err != nil {
+	if alone {
+		_, err = r.Do(ctx, &volume.Create{Name: name, From: from.String(), Options: i.Options})
+	} else if _, err = r.Do(ctx, &volume.Set{Name: name, Options: i.Options}); err == nil && from != i.Head.Cid {
+		_, err = r.Do(ctx, &volume.Rollback{Name: name, To: from.String()})
+	}
+	if err != nil {
 		return err
 	}
 	res, err := r.Do(ctx, &volume.Mount{Name: name})

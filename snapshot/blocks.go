@@ -27,11 +27,18 @@ var (
 	ErrNotFound = errors.New("block not found")
 	// ErrUnavailable says that a block could not be had now; whether it exists is not known.
 	ErrUnavailable = errors.New("block unavailable")
+	// ErrNotFetched is an ErrUnavailable: all who could be asked were, and nobody delivered the block in time.
+	ErrNotFetched error = notFetched{}
 	// ErrDamaged says that stored bytes do not match their CID.
 	ErrDamaged = errors.New("block damaged")
 	// ErrFormat says that bytes are not of the format they claim, or not in its canonical form.
 	ErrFormat = dagcbor.ErrFormat
 )
+
+type notFetched struct{}
+
+func (notFetched) Error() string { return "nobody delivered the block" }
+func (notFetched) Unwrap() error { return ErrUnavailable }
 
 // MaxBlockSize is the largest block in bytes that is written, read or accepted from outside: the limit that
 // IPFS implementations share (bitswap messages, Kubo's dag import).

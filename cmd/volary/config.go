@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/volary/volary/snapshot/importer"
+	"github.com/volary/volary/snapshot/kubo"
 	"github.com/volary/volary/snapshot/view"
 	"github.com/volary/volary/volume"
 )
@@ -28,6 +29,7 @@ type config struct {
 
 	Kubo            string   `toml:"kubo" json:"kubo"`                           // RPC of the daemon that has the blocks; empty: they are in the state directory
 	KuboAuthFile    string   `toml:"kubo_auth_file" json:"kubo_auth_file"`       // file with its credentials
+	FetchTimeout    string   `toml:"fetch_timeout" json:"fetch_timeout"`         // how long a daemon looks for a block at its peers
 	CacheSize       string   `toml:"cache_size" json:"cache_size"`               // of blocks of a daemon that is not on this machine; 0: none
 	Cluster         []string `toml:"cluster" json:"cluster"`                     // REST APIs of peers of the cluster that replicates; none: nobody does
 	ClusterAuthFile string   `toml:"cluster_auth_file" json:"cluster_auth_file"` // file with user and password
@@ -35,12 +37,12 @@ type config struct {
 }
 
 // configKeys are those of config.toml, in the order they are shown.
-const configKeys = "chunker, socket_group, io_timeout, reserve, kubo, kubo_auth_file, cache_size, cluster, cluster_auth_file and replicas"
+const configKeys = "chunker, socket_group, io_timeout, reserve, kubo, kubo_auth_file, fetch_timeout, cache_size, cluster, cluster_auth_file and replicas"
 
 func defaultConfig() config {
 	return config{
 		Chunker: importer.DefaultChunker, IOTimeout: view.DefaultIOTimeout.String(), Reserve: bytesText(volume.DefaultReserve),
-		CacheSize: "10GiB", Cluster: []string{},
+		FetchTimeout: kubo.DefaultFetchTimeout.String(), CacheSize: "10GiB", Cluster: []string{},
 	}
 }
 
@@ -49,8 +51,10 @@ func (c config) check() error {
 	if err := importer.CheckChunker(c.Chunker); err != nil {
 		return err
 	}
-	if d, err := time.ParseDuration(c.IOTimeout); err != nil || d <= 0 {
-		return fmt.Errorf("io_timeout %q is no time such as 30s", c.IOTimeout)
+	for _, t := range []struct{ key, value string }{{"io_timeout", c.IOTimeout}, {"fetch_timeout", c.FetchTimeout}} {
+		if d, err := time.ParseDuration(t.value); err != nil || d <= 0 {
+			return fmt.Errorf("%s %q is no time such as 30s", t.key, t.value)
+		}
 	}
 	if n, err := humanize.ParseBytes(c.Reserve); err != nil || n > math.MaxInt64 {
 		return fmt.Errorf("reserve %q is no size such as 64MiB, or 0", c.Reserve)
@@ -93,23 +97,29 @@ func backendFlags() []cli.Flag {
 	}
 }
 
-// override takes what flags and environment say instead of the file.
+// override takes what flags and environment say instead of the file. An empty variable says nothing.
 func (c *config) override(from *cli.Context) {
-	if from.IsSet("kubo") {
+	if from.IsSet("kubo") && !isEmpty("VOLARY_KUBO", from.String("kubo")) {
 		c.Kubo = from.String("kubo")
 	}
-	if from.IsSet("cluster") {
+	if from.IsSet("cluster") && !isEmpty("VOLARY_CLUSTER", from.String("cluster")) {
 		c.Cluster = nonEmpty(strings.Split(from.String("cluster"), ","))
 	}
 	// A verb may have a number of that name.
 	for _, x := range from.Lineage() {
 		if s, ok := x.Value("replicas").(string); ok {
-			if x.IsSet("replicas") {
+			if x.IsSet("replicas") && !isEmpty("VOLARY_REPLICAS", s) {
 				c.Replicas = s
 			}
 			break
 		}
 	}
+}
+
+// isEmpty reports whether a value may come from an environment variable that is empty.
+func isEmpty(variable, value string) bool {
+	_, is := os.LookupEnv(variable)
+	return is && value == ""
 }
 
 func nonEmpty(texts []string) []string {
@@ -164,6 +174,6 @@ func (c config) text() string {
 	for i, u := range c.Cluster {
 		quoted[i] = strconv.Quote(u)
 	}
-	return fmt.Sprintf("chunker = %q\nsocket_group = %q\nio_timeout = %q\nreserve = %q\nkubo = %q\nkubo_auth_file = %q\ncache_size = %q\ncluster = [%s]\ncluster_auth_file = %q\nreplicas = %q\n",
-		c.Chunker, c.SocketGroup, c.IOTimeout, c.Reserve, c.Kubo, c.KuboAuthFile, c.CacheSize, strings.Join(quoted, ", "), c.ClusterAuthFile, c.Replicas)
+	return fmt.Sprintf("chunker = %q\nsocket_group = %q\nio_timeout = %q\nreserve = %q\nkubo = %q\nkubo_auth_file = %q\nfetch_timeout = %q\ncache_size = %q\ncluster = [%s]\ncluster_auth_file = %q\nreplicas = %q\n",
+		c.Chunker, c.SocketGroup, c.IOTimeout, c.Reserve, c.Kubo, c.KuboAuthFile, c.FetchTimeout, c.CacheSize, strings.Join(quoted, ", "), c.ClusterAuthFile, c.Replicas)
 }

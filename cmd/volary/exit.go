@@ -148,7 +148,7 @@ func exitCode(err error) int {
 		return exitDamaged
 	case is(fs.ErrPermission, syscall.EROFS, store.ErrReadOnly):
 		return exitDenied
-	case is(fs.ErrNotExist, syscall.ENOTDIR, snapshot.ErrNotFound, pinset.ErrNotPinned):
+	case is(fs.ErrNotExist, syscall.ENOTDIR, snapshot.ErrNotFound, snapshot.ErrNotFetched, pinset.ErrNotPinned):
 		return exitNotFound
 	default:
 		return exitOther
@@ -167,6 +167,8 @@ func hintFor(code int, err error) string {
 		return "give kubo and cluster in config.toml, --kubo and --cluster, or VOLARY_KUBO and VOLARY_CLUSTER"
 	case code == exitNewer:
 		return "use a newer volary with this state"
+	case errors.Is(err, snapshot.ErrNotFetched):
+		return "a peer that has it may be away; fetch_timeout in config.toml says how long it is looked for"
 	case errors.Is(err, snapshot.ErrDamaged):
 		return "`volary verify --repair` drops damaged blocks, so that snapshotting or importing the data again restores them"
 	}

@@ -142,7 +142,7 @@ func openStore(ctx context.Context, h *home, write bool) (*api.Host, error) {
 	host.Volumes = &lazyVolumes{home: h, host: host, log: log}
 	host.Tags = tags{pins, host}
 	host.Upkeep = upkeep{home: h, store: s, pins: pins, host: host}
-	if h.remote, err = h.attach(ctx, host, s, pins, write, log); err != nil {
+	if h.remote, err = h.attach(host, s, pins, log); err != nil {
 		return nil, errors.Join(err, host.Close())
 	}
 	return host, nil

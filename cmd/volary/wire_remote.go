@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -53,14 +52,14 @@ type remote struct {
 }
 
 // attach joins a host whose records are in s with what its settings name. The host is to be closed by Close.
-func (h *home) attach(ctx context.Context, host *api.Host, s *store.Store, pins *local.Set, write bool, log *slog.Logger) (*remote, error) {
+func (h *home) attach(host *api.Host, s *store.Store, pins *local.Set, log *slog.Logger) (*remote, error) {
 	r := &remote{}
 	host.Closer = r.closing(host.Closer)
 	host.Replicas = api.NoReplicas()
 	if h.config.Kubo == "" {
 		return r, nil
 	}
-	if err := h.attachKubo(ctx, r, s, pins, write); err != nil {
+	if err := h.attachKubo(r, s, pins); err != nil {
 		return r, err
 	}
 	host.Blocks, host.Pins = r.kept, r.kept
@@ -77,7 +76,7 @@ func (h *home) attach(ctx context.Context, host *api.Host, s *store.Store, pins 
 	return r, nil
 }
 
-func (h *home) attachKubo(ctx context.Context, r *remote, s *store.Store, pins *local.Set, write bool) error {
+func (h *home) attachKubo(r *remote, s *store.Store, pins *local.Set) error {
 	id, err := h.peerID()
 	if err != nil {
 		return err
@@ -87,9 +86,7 @@ func (h *home) attachKubo(ctx context.Context, r *remote, s *store.Store, pins *
 		return err
 	}
 	near := onThisMachine(h.config.Kubo)
-	if near && write {
-		o.Repo = repoOf(ctx, o)
-	}
+	o.Near = near
 	if r.kubo, err = kubo.New(o); err != nil {
 		return usageError{err.Error()}
 	}
@@ -111,24 +108,13 @@ func (h *home) attachKubo(ctx context.Context, r *remote, s *store.Store, pins *
 // kuboOptions say which daemon has the blocks of a host.
 func (h *home) kuboOptions(id string) (kubo.Options, error) {
 	token, user, password, err := credentials(h.config.KuboAuthFile)
-	return kubo.Options{Endpoint: h.config.Kubo, Token: token, User: user, Password: password, Host: id}, err
-}
-
-// repoOf is the directory of a daemon's repository, if the daemon says so and it is here.
-func repoOf(ctx context.Context, o kubo.Options) string {
-	k, err := kubo.New(o)
 	if err != nil {
-		return ""
+		return kubo.Options{}, err
 	}
-	defer k.Close()
-	info, err := k.Info(ctx)
-	if err != nil || info.Repo == "" {
-		return ""
-	}
-	if st, err := os.Stat(info.Repo); err != nil || !st.IsDir() {
-		return ""
-	}
-	return info.Repo
+	wait, err := time.ParseDuration(h.config.FetchTimeout)
+	return kubo.Options{
+		Endpoint: h.config.Kubo, Token: token, User: user, Password: password, Host: id, FetchTimeout: wait,
+	}, err
 }
 
 // onThisMachine reports whether an address is of a loopback interface or a socket.

@@ -14,8 +14,9 @@ import (
 	"github.com/volary/volary/snapshot"
 )
 
-// Get implements [snapshot.Blocks]. What the daemon lacks it asks its peers for, unless Options.Offline, for up to
-// Options.FetchTimeout.
+// Get implements [snapshot.Blocks]. What the daemon lacks it asks its peers for, unless Options.Offline, as long as the
+// caller waits; for a caller who does not say, for up to Options.FetchTimeout. The error wraps
+// [snapshot.ErrNotFetched] then.
 func (b *Blocks) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
 	data, err := b.GetInto(ctx, c, nil)
 	if err != nil {
@@ -30,14 +31,14 @@ func (b *Blocks) GetInto(ctx context.Context, c cid.Cid, buf []byte) ([]byte, er
 		return append(buf[:0], rawData(blk)...), err
 	}
 	fetching := ctx
-	if !b.o.Offline {
+	if _, bounded := ctx.Deadline(); !b.o.Offline && !bounded {
 		var done context.CancelFunc
 		fetching, done = context.WithTimeout(ctx, b.o.FetchTimeout)
 		defer done()
 	}
 	data, err := b.getOne(fetching, c, buf)
 	if err != nil && ctx.Err() == nil && fetching.Err() != nil {
-		err = unavailable{fmt.Errorf("not found within %s", b.o.FetchTimeout)}
+		err = fmt.Errorf("%w within %s", snapshot.ErrNotFetched, b.o.FetchTimeout)
 	}
 	if err != nil {
 		return nil, b.fault("get block "+c.String(), err)

@@ -9,8 +9,8 @@
 //
 // What Put returned from is in the daemon's datastore, and survives the end of this process and of the daemon. Kubo
 // has no request that makes it survive a power cut: its usual datastore does not sync (flatfs with "sync": false),
-// and repo/... has no such command. Sync therefore syncs the file system of Options.Repo, the directory of a local
-// daemon's repository; without one the datastore's own settings decide.
+// and repo/... has no such command. Sync therefore syncs the file system of the repository of a daemon on this machine
+// (Options.Near or Options.Repo); of another the datastore's own settings decide.
 //
 // Another client of the daemon may see some blocks of one call of Put before others.
 package kubo
@@ -54,7 +54,8 @@ type Options struct {
 	TLS                   *tls.Config // for https; nil: the system's certificates
 
 	Host    string // whose the pins are: a peer ID
-	Repo    string // directory of the daemon's repository if it is on this machine, for Sync
+	Near    bool   // the daemon may be on this machine: Sync asks where its repository is, if Repo does not say
+	Repo    string // directory of the daemon's repository, which is on this machine
 	Offline bool   // the daemon does not ask its peers for what it lacks
 
 	Timeout      time.Duration // DefaultTimeout if zero
@@ -74,6 +75,9 @@ type Blocks struct {
 
 	mu   sync.Mutex
 	puts map[string]*arriving // by multihash
+
+	repoMu sync.Mutex
+	repo   *string // once it is known: Options.Repo or what the daemon said; empty: not on this machine
 }
 
 var (
@@ -124,7 +128,6 @@ func (b *Blocks) Endpoint() string { return b.endpoint }
 // Info is what a daemon says of itself.
 type Info struct {
 	Version string
-	Repo    string // directory, on the daemon's machine
 }
 
 // Info asks the daemon what it is: the cheapest way to find out whether it answers.
@@ -133,11 +136,7 @@ func (b *Blocks) Info(ctx context.Context) (Info, error) {
 	if err := b.api.Request("version").Exec(ctx, &version); err != nil {
 		return Info{}, b.fault("ask for the version", err)
 	}
-	var repo struct{ RepoPath string }
-	if err := b.api.Request("repo/stat").Option("size-only", true).Exec(ctx, &repo); err != nil {
-		return Info{}, b.fault("ask for the repository", err)
-	}
-	return Info{Version: version.Version, Repo: repo.RepoPath}, nil
+	return Info{Version: version.Version}, nil
 }
 
 // fault says what failed, at which endpoint, in the contract's terms.

@@ -72,6 +72,7 @@ func kinds() []ErrorKind {
 		{"read_only", syscall.EROFS, http.StatusForbidden},
 		{"io", syscall.EIO, http.StatusInternalServerError},
 		{"unexpected_eof", io.ErrUnexpectedEOF, http.StatusInternalServerError},
+		{"not_fetched", snapshot.ErrNotFetched, http.StatusGatewayTimeout},
 		{"unavailable", snapshot.ErrUnavailable, http.StatusServiceUnavailable},
 		{"pins_unavailable", pinset.ErrUnavailable, http.StatusServiceUnavailable},
 		{"deadline", context.DeadlineExceeded, http.StatusGatewayTimeout},

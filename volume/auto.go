@@ -30,6 +30,8 @@ type schedule struct {
 	next    map[string]time.Time // when it is to be looked at
 	quiet   map[string]time.Time // the last change that was committed for being quiet
 	running map[string]bool
+
+	replicating map[string]bool // its head is being waited for
 }
 
 // Run commits the volumes whose options ask for it while they are mounted, on an interval or after nobody changed
@@ -39,6 +41,7 @@ func (m *Manager) Run(ctx context.Context) {
 	due := &schedule{
 		free: make(chan struct{}, autoCommits),
 		next: map[string]time.Time{}, quiet: map[string]time.Time{}, running: map[string]bool{},
+		replicating: map[string]bool{},
 	}
 	defer due.work.Wait()
 	due.work.Go(func() { m.sweepRetired(ctx) })
@@ -129,7 +132,10 @@ func (m *Manager) autoCommit(ctx context.Context, r *record, o VolumeOptions, du
 	if o.Quiet > 0 && !m.quiet(ctx, r, o.Quiet, due) {
 		return
 	}
-	res, err := m.Do(ctx, &Commit{Name: r.Name, pauseIfCan: !o.NoPause})
+	res, err := m.Do(ctx, &Commit{Name: r.Name, NoWait: true, pauseIfCan: !o.NoPause})
+	if err == nil && res.Created && o.Durability == DurabilityCluster {
+		due.work.Go(func() { m.replicate(ctx, r.ID, due) })
+	}
 	switch {
 	case err != nil && ctx.Err() == nil:
 		m.log.Error("automatic commit", logVolume, r.Name, logError, err)

@@ -45,8 +45,9 @@ type Commit struct {
 	Name    string            `json:"name"`
 	Message string            `json:"message,omitempty"`
 	Labels  map[string]string `json:"labels,omitempty"`
-	Hooks   Hooks             `json:"hooks,omitzero"`  // instead of those of the volume's options
-	Pause   bool              `json:"pause,omitempty"` // stop those who write; an error if there are some that cannot be
+	Hooks   Hooks             `json:"hooks,omitzero"`    // instead of those of the volume's options
+	NoWait  bool              `json:"no_wait,omitempty"` // for replicas, whatever the volume's options say
+	Pause   bool              `json:"pause,omitempty"`   // stop those who write; an error if there are some that cannot be
 
 	pauseIfCan bool // the same, and no error
 }

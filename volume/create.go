@@ -30,6 +30,9 @@ func (op *Create) run(ctx context.Context, m *Manager) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	if err := m.checkDurability(o); err != nil {
+		return Result{}, fmt.Errorf("create volume %s: %w", op.Name, err)
+	}
 	unlock, err := m.lock(ctx, op.Name)
 	if err != nil {
 		return Result{}, err

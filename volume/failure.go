@@ -8,14 +8,15 @@ import (
 // Failure is what went wrong with a volume when nobody was there to be told.
 type Failure struct {
 	Time  time.Time `json:"time"`
-	What  string    `json:"what"` // FailedCommit or FailedStart
+	What  string    `json:"what"` // FailedCommit, FailedStart or FailedReplicas
 	Error string    `json:"error"`
 }
 
 // What a Failure is of.
 const (
-	FailedCommit = "automatic commit"
-	FailedStart  = "mount at the start"
+	FailedCommit   = "automatic commit"
+	FailedStart    = "mount at the start"
+	FailedReplicas = "replication" // of an automatic commit
 )
 
 // failed remembers what went wrong with a volume until it goes well.
@@ -51,7 +52,7 @@ type Counts struct {
 	Volumes       uint64  `json:"volumes"`
 	Mounted       uint64  `json:"mounted"`
 	Dirty         *uint64 `json:"dirty,omitempty"` // with changes that no commit has; where it was looked for
-	Failing       uint64  `json:"failing"`         // whose last automatic commit, or mount at the start, failed
+	Failing       uint64  `json:"failing"`         // whose last automatic commit, its replication, or mount at the start, failed
 	FailedCommits uint64  `json:"failed_commits"`  // automatic ones, since the start
 }
 

@@ -37,6 +37,8 @@ type host struct {
 	started func(*volume.Info)
 	logger  *slog.Logger
 	reserve uint64
+
+	replicate volume.Replicator
 }
 
 func newHost(t *testing.T, m volume.Mounter) *host {
@@ -75,7 +77,7 @@ func (h *host) open() {
 		},
 		Blocks: h.store, Pins: h.pins, Own: h.pins, IsTag: h.isTag, Tags: h.pins, Mounter: h.mounter, Pauser: h.pauser,
 		Author: "test", Boot: h.boot, Logger: h.logger,
-		Started: h.started, Reserve: h.reserve,
+		Started: h.started, Reserve: h.reserve, Replicate: h.replicate,
 		Now: h.clock,
 		Step: func(label string) error {
 			if h.step == nil {

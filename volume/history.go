@@ -39,6 +39,7 @@ type Rollback struct {
 	Name    string `json:"name"`
 	To      string `json:"to"` // a reference, or what stands after the @ of one
 	Message string `json:"message,omitempty"`
+	NoWait  bool   `json:"no_wait,omitempty"` // for replicas, whatever the volume's options say
 }
 
 func (op *Rollback) run(ctx context.Context, m *Manager) (Result, error) {

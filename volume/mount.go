@@ -155,8 +155,9 @@ func mountOptions(o *overlayRecord, own bool) MountOptions {
 // Unmount ends a user's mount. With the last user the volume is unmounted, and unless its option says otherwise
 // its changes are committed.
 type Unmount struct {
-	Name string `json:"name"`
-	User string `json:"user,omitempty"` // DefaultUser if empty
+	Name   string `json:"name"`
+	User   string `json:"user,omitempty"`    // DefaultUser if empty
+	NoWait bool   `json:"no_wait,omitempty"` // for replicas of a commit, whatever the volume's options say
 }
 
 func (op *Unmount) run(ctx context.Context, m *Manager) (Result, error) {

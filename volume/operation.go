@@ -23,6 +23,7 @@ type Result struct {
 	Path        string               `json:"path,omitempty"`        // where the volume is mounted
 	Unsettled   []string             `json:"unsettled,omitempty"`   // paths that changed each time they were read
 	Warning     string               `json:"warning,omitempty"`     // what was asked for beside the commit and failed
+	Lagging     bool                 `json:"lagging,omitempty"`     // the commit has fewer replicas than the volume's options ask for
 	Note        string               `json:"note,omitempty"`        // what somebody who asked for it wants to know besides
 	Previous    CID                  `json:"previous,omitzero"`     // where a tag was before
 	Removed     []string             `json:"removed,omitempty"`     // names of volumes
@@ -30,6 +31,7 @@ type Result struct {
 }
 
 // Do runs an operation. If the disk is full, one that ends something is run again, hooks included, with the reserve.
+// Where the volume's options say so, it is then waited until the commit is replicated.
 func (m *Manager) Do(ctx context.Context, op Operation) (res Result, err error) {
 	if !finishes(op) {
 		return op.run(ctx, m)
@@ -38,6 +40,9 @@ func (m *Manager) Do(ctx context.Context, op Operation) (res Result, err error) 
 		res, err = op.run(ctx, m)
 		return err
 	})
+	if err == nil {
+		m.acknowledge(ctx, op, &res)
+	}
 	return res, err
 }
 

@@ -39,44 +39,49 @@ const MinSize = 1 << 20
 
 // VolumeOptions are what a volume is made with, as KEY=VALUE.
 type VolumeOptions struct {
-	Commit    string        // CommitOnUnmount or CommitManually, beside Interval
-	Interval  time.Duration // between commits while mounted; 0: none
-	Quiet     time.Duration // commit when nothing was changed for so long; 0: not for that
-	Chunker   string        // empty: that of the base
-	Keep      Keep          // which commits stay; the zero value: all
-	Exclude   []string      // patterns of gitignore(5) of what is not committed
-	ReadOnly  bool
-	Lower     string // LowerLazy or LowerFull
-	Overlay   string // OverlayDisk or OverlayTmpfs
-	Hooks     Hooks  // around every commit
-	NoPause   bool   // commits on an interval do not stop those who write
-	Trash     time.Duration
-	Size      uint64        // bytes that changes may take until they are committed and the volume unmounted; 0: any number
-	IOTimeout time.Duration // how long a block of the base is waited for; 0: as long as the Mounter does
-	UID, GID  uint32        // of a fresh volume's root
-	Mode      uint16
+	Commit            string        // CommitOnUnmount or CommitManually, beside Interval
+	Interval          time.Duration // between commits while mounted; 0: none
+	Quiet             time.Duration // commit when nothing was changed for so long; 0: not for that
+	Chunker           string        // empty: that of the base
+	Keep              Keep          // which commits stay; the zero value: all
+	Exclude           []string      // patterns of gitignore(5) of what is not committed
+	ReadOnly          bool
+	Lower             string // LowerLazy or LowerFull
+	Overlay           string // OverlayDisk or OverlayTmpfs
+	Hooks             Hooks  // around every commit
+	NoPause           bool   // commits on an interval do not stop those who write
+	Trash             time.Duration
+	Size              uint64        // bytes that changes may take until they are committed and the volume unmounted; 0: any number
+	IOTimeout         time.Duration // how long a block of the base is waited for; 0: as long as the Mounter does
+	Durability        string        // DurabilityLocal or DurabilityCluster
+	DurabilityTimeout time.Duration // how long a commit waits for replicas
+
+	UID, GID uint32 // of a fresh volume's root
+	Mode     uint16
 }
 
 // optionKeys say what each key's value is.
 func optionKeys() map[string]string {
 	return map[string]string{
-		"chunker":      "how files are cut: size-N, rabin-MIN-AVG-MAX or buzhash",
-		"commit":       "unmount (the default), manual, an interval such as 5m, or quiet:30s, when nothing was changed for so long",
-		"exec-after":   "shell command that is run after the files of a commit of a mounted volume were read",
-		"exec-before":  "shell command that is run before they are read, such as one that checkpoints a database; VOLARY_MOUNTPOINT says where",
-		"exec-timeout": "how long each of these may take; 1m if not given",
-		"lower":        "lazy (the default): read the base when it is needed; full: copy it when the volume is mounted",
-		"io-timeout":   "how long a read waits for data that nobody has, before it fails; that of the daemon if not given",
-		"overlay":      "disk (the default), or tmpfs: changes in memory, gone with the mount unless they are committed by hand",
-		"exclude":      "patterns, separated by commas, of what is never committed: what is new is gone once the volume is unmounted, what the last commit has stays in it as it was",
-		"gid":          "group of an empty volume's root",
-		"keep":         "which snapshots stay, such as last:5,hourly:24,daily:7,weekly:4,monthly:12; all if not given",
-		"mode":         "permissions of an empty volume's root, in octal",
-		"pause":        "true (the default) or false: commits on an interval stop those who write, while they read what changed",
-		"readonly":     "true or false: nothing can be changed",
-		"size":         "how much changes may take until the volume is unmounted, such as 10GiB or 500MB",
-		"trash":        "how long the volume can be taken back once removed, such as 168h",
-		"uid":          "owner of an empty volume's root",
+		"chunker":            "how files are cut: size-N, rabin-MIN-AVG-MAX or buzhash",
+		"commit":             "unmount (the default), manual, an interval such as 5m, or quiet:30s, when nothing was changed for so long",
+		"durability":         "local (the default): a commit is done once it is safe on this host; cluster: once as many peers of the cluster hold it as are to, at least",
+		"durability-timeout": "how long a commit waits for them; 2m if not given. It stands all the same",
+		"exec-after":         "shell command that is run after the files of a commit of a mounted volume were read",
+		"exec-before":        "shell command that is run before they are read, such as one that checkpoints a database; VOLARY_MOUNTPOINT says where",
+		"exec-timeout":       "how long each of these may take; 1m if not given",
+		"lower":              "lazy (the default): read the base when it is needed; full: copy it when the volume is mounted",
+		"io-timeout":         "how long a read waits for data that nobody has, before it fails; that of the daemon if not given",
+		"overlay":            "disk (the default), or tmpfs: changes in memory, gone with the mount unless they are committed by hand",
+		"exclude":            "patterns, separated by commas, of what is never committed: what is new is gone once the volume is unmounted, what the last commit has stays in it as it was",
+		"gid":                "group of an empty volume's root",
+		"keep":               "which snapshots stay, such as last:5,hourly:24,daily:7,weekly:4,monthly:12; all if not given",
+		"mode":               "permissions of an empty volume's root, in octal",
+		"pause":              "true (the default) or false: commits on an interval stop those who write, while they read what changed",
+		"readonly":           "true or false: nothing can be changed",
+		"size":               "how much changes may take until the volume is unmounted, such as 10GiB or 500MB",
+		"trash":              "how long the volume can be taken back once removed, such as 168h",
+		"uid":                "owner of an empty volume's root",
 	}
 }
 
@@ -85,7 +90,7 @@ func optionKeys() map[string]string {
 func ParseOptions(given map[string]string) (VolumeOptions, error) {
 	o := VolumeOptions{
 		Commit: CommitOnUnmount, Trash: DefaultTrash, Mode: 0o755, Lower: LowerLazy, Overlay: OverlayDisk,
-		Hooks: Hooks{Timeout: DefaultHookTimeout},
+		Hooks: Hooks{Timeout: DefaultHookTimeout}, Durability: DurabilityLocal, DurabilityTimeout: DefaultDurabilityTimeout,
 	}
 	for _, key := range slices.Sorted(maps.Keys(given)) {
 		value := given[key]
@@ -123,6 +128,14 @@ func (o *VolumeOptions) set(key, value string) error {
 		if o.Commit = value; value != CommitOnUnmount && value != CommitManually {
 			o.Commit = CommitOnUnmount
 			o.Interval, o.Quiet, err = parseWhen(value)
+		}
+	case "durability":
+		if o.Durability = value; value != DurabilityLocal && value != DurabilityCluster {
+			err = ErrInvalid
+		}
+	case "durability-timeout":
+		if o.DurabilityTimeout, err = time.ParseDuration(value); err == nil && o.DurabilityTimeout <= 0 {
+			err = ErrInvalid
 		}
 	case "exec-after":
 		o.Hooks.After = value
@@ -179,7 +192,7 @@ func (o *VolumeOptions) set(key, value string) error {
 func OptionHelp() string {
 	var b strings.Builder
 	for _, key := range slices.Sorted(maps.Keys(optionKeys())) {
-		fmt.Fprintf(&b, "  %-12s %s\n", key, optionKeys()[key])
+		fmt.Fprintf(&b, "  %-18s %s\n", key, optionKeys()[key])
 	}
 	return b.String()
 }

@@ -25,7 +25,11 @@ func (op *Set) run(ctx context.Context, m *Manager) (Result, error) {
 	}
 	maps.Copy(options, op.Options)
 	maps.DeleteFunc(options, func(_, value string) bool { return value == "" })
-	if _, err := ParseOptions(options); err != nil {
+	o, err := ParseOptions(options)
+	if err == nil && options["durability"] != r.Options["durability"] {
+		err = m.checkDurability(o)
+	}
+	if err != nil {
 		return Result{}, err
 	}
 	before := r.Options["size"]

@@ -125,16 +125,17 @@ type Options struct {
 	Tags   Tagger                                               // nil: what is recovered has no tag
 	IsTag  func(ctx context.Context, name string) (bool, error) // nil, or whether a snapshot has a tag of that name
 
-	Mounter Mounter                  // nil: nothing is mounted
-	Pauser  Pauser                   // nil: nobody is paused
-	Author  string                   // peer ID of the host
-	Chunker string                   // of volumes that do not say; the importer's if empty
-	Logger  *slog.Logger             // nil discards
-	Now     func() time.Time         // nil: time.Now
-	Reserve uint64                   // bytes of the disk that Start and Run keep free for finishing what was begun; 0: none
-	Boot    string                   // names the boot of the machine; empty: ask the kernel
-	Started func(*Info)              // nil, or called with each volume that is mounted again, before anybody else has it
-	Step    func(label string) error // nil, or called before each durable step; its error stops there
+	Replicate Replicator               // nil: there is no cluster
+	Mounter   Mounter                  // nil: nothing is mounted
+	Pauser    Pauser                   // nil: nobody is paused
+	Author    string                   // peer ID of the host
+	Chunker   string                   // of volumes that do not say; the importer's if empty
+	Logger    *slog.Logger             // nil discards
+	Now       func() time.Time         // nil: time.Now
+	Reserve   uint64                   // bytes of the disk that Start and Run keep free for finishing what was begun; 0: none
+	Boot      string                   // names the boot of the machine; empty: ask the kernel
+	Started   func(*Info)              // nil, or called with each volume that is mounted again, before anybody else has it
+	Step      func(label string) error // nil, or called before each durable step; its error stops there
 }
 
 // Manager holds the volumes of one state directory. It must be made by Open; all methods are safe for concurrent

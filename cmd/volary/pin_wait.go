@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -39,7 +40,7 @@ func pinWaitCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				st, err := waitFor(c.Context, host.Host, root, o)
+				st, err := waitFor(c, host.Host, root, o)
 				if err != nil {
 					return err
 				}
@@ -50,9 +51,9 @@ func pinWaitCommand() *cli.Command {
 }
 
 // waitFor waits for replicas. That there are too few at the end is told as what is done but not all.
-func waitFor(ctx context.Context, host *api.Host, root cid.Cid, o api.WaitOptions) (pinset.Status, error) {
-	st, err := host.Replicas.Wait(ctx, root, o)
-	if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+func waitFor(c *cli.Context, host *api.Host, root cid.Cid, o api.WaitOptions) (pinset.Status, error) {
+	st, err := host.Replicas.Wait(c.Context, root, o)
+	if c.Context.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
 		err = incompleteError{err.Error()}
 	}
 	return st, err
@@ -61,62 +62,81 @@ func waitFor(ctx context.Context, host *api.Host, root cid.Cid, o api.WaitOption
 // waitFlags are for verbs that make something which a cluster is to have.
 func waitFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "wait", Usage: "return only when the cluster has `replicas[=N]`; as many as are needed at least without N"},
-		&cli.DurationFlag{Name: "wait-timeout", Usage: "wait at most `DURATION`: then the exit code is 8, and the snapshot stands", Value: api.DefaultWaitTimeout},
+		&cli.StringFlag{Name: "wait", Usage: "return only when the cluster has `replicas[=N]`; as many as are needed at least without N; local: do not wait for it"},
+		&cli.DurationFlag{Name: "wait-timeout", Usage: "wait at most `DURATION`: then the exit code is 8, and the snapshot stands; 2m if not given"},
 	}
 }
 
-// parseWait reads the flags of waitFlags; wanted is whether anything is to be waited for.
-func parseWait(c *cli.Context) (o api.WaitOptions, wanted bool, _ error) {
-	text := c.String("wait")
-	if text == "" {
-		return o, false, nil
+// wanted is how far a verb waits for what it made.
+type wanted struct {
+	api.WaitOptions
+	given    bool // by --wait; otherwise a volume's options decide
+	replicas bool
+}
+
+// parseWait reads the flags of waitFlags.
+func parseWait(c *cli.Context) (w wanted, _ error) {
+	w.Timeout = c.Duration("wait-timeout")
+	if w.Timeout < 0 || w.Timeout == 0 && c.IsSet("wait-timeout") {
+		return w, usagef("--wait-timeout %s is no time to wait", w.Timeout)
 	}
-	o.Timeout = c.Duration("wait-timeout")
+	text := c.String("wait")
+	if w.given = text != ""; !w.given || text == "local" {
+		return w, nil
+	}
 	what, number, counted := strings.Cut(text, "=")
 	if counted {
 		n, err := strconv.Atoi(number)
 		if err != nil || n < 1 {
 			what = ""
 		}
-		o.Replicas = n
+		w.Replicas = n
 	}
-	if what != "replicas" {
-		return o, false, usagef("--wait %s: want replicas or replicas=N", quote(text))
+	if w.replicas = what == "replicas"; !w.replicas {
+		return w, usagef("--wait %s: want replicas, replicas=N or local", quote(text))
 	}
-	if o.Timeout <= 0 {
-		return o, false, usagef("--wait-timeout %s is no time to wait", o.Timeout)
-	}
-	return o, true, nil
+	return w, nil
 }
 
-// canWait refuses to begin what is to be waited for where there is no cluster.
-func canWait(ctx context.Context, host *api.Host, wanted bool) error {
-	if !wanted {
+// possible refuses to begin what is to be waited for where there is no cluster.
+func (w wanted) possible(ctx context.Context, host *api.Host) error {
+	if !w.replicas {
 		return nil
 	}
 	_, err := host.Replicas.Waiting(ctx)
 	return err
 }
 
-// doAndWait runs an operation on a volume, prints what it did, and waits for replicas of its head if that is asked for.
-func doAndWait(c *cli.Context, op volume.Operation, text func(w io.Writer, res volume.Result)) error {
-	o, waits, err := parseWait(c)
+// of adds what a volume's options say to what the command line does not. What op did is known.
+func (w wanted) of(op volume.Operation, res volume.Result) (wanted, error) {
+	if w.given || res.Volume == nil || !volume.WaitsForReplicas(op, res) {
+		return w, nil
+	}
+	o, err := volume.ParseOptions(res.Volume.Options)
+	w.replicas = o.Durability == volume.DurabilityCluster
+	w.Timeout = cmp.Or(w.Timeout, o.DurabilityTimeout)
+	return w, err
+}
+
+// doAndWait runs an operation on a volume, prints what it did, and waits for replicas of its head if that is asked for:
+// the operation does not, so that it can be shown how far the cluster has got.
+func doAndWait(c *cli.Context, host *openedHost, w wanted, op volume.Operation, text func(w io.Writer, res volume.Result)) error {
+	res, err := host.Volumes.Do(c.Context, op)
 	if err != nil {
 		return err
 	}
-	return onHost(create, func(c *cli.Context, host *openedHost) error {
-		if err := canWait(c.Context, host.Host, waits); err != nil {
-			return err
-		}
-		res, err := host.Volumes.Do(c.Context, op)
-		if err != nil {
-			return err
-		}
-		if err := printResult(c, res, text); err != nil || !waits || !res.Commit.Defined() {
-			return err
-		}
-		_, err = waitFor(c.Context, host.Host, res.Commit.Cid, o)
+	return printAndWait(c, host, w, op, res, text)
+}
+
+// printAndWait prints what an operation did, and waits for replicas of the head if that is asked for.
+func printAndWait(c *cli.Context, host *openedHost, w wanted, op volume.Operation, res volume.Result, text func(w io.Writer, res volume.Result)) error {
+	w, err := w.of(op, res)
+	if err != nil {
 		return err
-	})(c)
+	}
+	if err := printResult(c, res, text); err != nil || !w.replicas || !res.Commit.Defined() {
+		return err
+	}
+	_, err = waitFor(c, host.Host, res.Commit.Cid, w.WaitOptions)
+	return err
 }

@@ -98,7 +98,7 @@ func makeSnapshot(c *cli.Context) error {
 	if err := importer.CheckChunker(c.String("chunker")); err != nil {
 		return usageError{err.Error()}
 	}
-	wait, waits, err := parseWait(c)
+	w, err := parseWait(c)
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func makeSnapshot(c *cli.Context) error {
 		return err
 	}
 	defer host.Close()
-	if err := canWait(c.Context, host.Host, waits); err != nil {
+	if err := w.possible(c.Context, host.Host); err != nil {
 		return err
 	}
 	if err := noVolume(c.Context, host.Volumes, c.String("tag")); err != nil {
@@ -167,10 +167,10 @@ func makeSnapshot(c *cli.Context) error {
 		}
 	}
 	bar.finish()
-	if err := reportSnapshot(c, host.Host, root, res); err != nil || !waits {
+	if err := reportSnapshot(c, host.Host, root, res); err != nil || !w.replicas {
 		return err
 	}
-	_, err = waitFor(c.Context, host.Host, root, wait)
+	_, err = waitFor(c, host.Host, root, w.WaitOptions)
 	return err
 }
 

@@ -37,15 +37,25 @@ func volumeCommitCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return doAndWait(c, &volume.Commit{
-				Name: c.Args().First(), Message: c.String("message"), Labels: labels, Pause: c.Bool("pause"),
+			w, err := parseWait(c)
+			if err != nil {
+				return err
+			}
+			op := &volume.Commit{
+				Name: c.Args().First(), Message: c.String("message"), Labels: labels, Pause: c.Bool("pause"), NoWait: true,
 				Hooks: volume.Hooks{Before: c.String("exec-before"), After: c.String("exec-after"), Timeout: c.Duration("exec-timeout")},
-			}, func(w io.Writer, res volume.Result) {
-				if c.Bool("pause") && res.Consistency == snapshot.Live {
-					fmt.Fprintln(c.App.ErrWriter, "not everybody stood still while files were read; the daemon's log says why")
+			}
+			return onHost(create, func(c *cli.Context, host *openedHost) error {
+				if err := w.possible(c.Context, host.Host); err != nil {
+					return err
 				}
-				printHead(w, res)
-			})
+				return doAndWait(c, host, w, op, func(out io.Writer, res volume.Result) {
+					if c.Bool("pause") && res.Consistency == snapshot.Live {
+						fmt.Fprintln(c.App.ErrWriter, "not everybody stood still while files were read; the daemon's log says why")
+					}
+					printHead(out, res)
+				})
+			})(c)
 		},
 	}, 1, 1)
 }
@@ -133,8 +143,15 @@ func volumeRollbackCommand() *cli.Command {
 		ArgsUsage: "NAME STATE|REF",
 		Description: "The state until now stays in the history, and what is not committed is committed first. The volume must not be\n" +
 			"mounted. Prints the new snapshot's CID.",
-		Flags: []cli.Flag{&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "`TEXT` to find it by"}},
+		Flags: append(waitFlags(), &cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "`TEXT` to find it by"}),
 		Action: onHost(readWrite, func(c *cli.Context, host *openedHost) error {
+			w, err := parseWait(c)
+			if err == nil {
+				err = w.possible(c.Context, host.Host)
+			}
+			if err != nil {
+				return err
+			}
 			name, to := c.Args().First(), volume.InLocalZone(c.Args().Get(1))
 			if _, err := host.Volumes.Resolve(c.Context, name+"@"+to); err != nil {
 				whole, other := wholeRef(c, host, to)
@@ -143,7 +160,7 @@ func volumeRollbackCommand() *cli.Command {
 				}
 				to = whole
 			}
-			return doVolumeOn(c, host, &volume.Rollback{Name: name, To: to, Message: c.String("message")}, printHead)
+			return doAndWait(c, host, w, &volume.Rollback{Name: name, To: to, Message: c.String("message"), NoWait: true}, printHead)
 		}),
 	}, 2, 2)
 }

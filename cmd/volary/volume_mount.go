@@ -118,7 +118,7 @@ func volumeUmountCommand() *cli.Command {
 }
 
 func volumeUmount(c *cli.Context) error {
-	o, waits, err := parseWait(c)
+	w, err := parseWait(c)
 	if err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func volumeUmount(c *cli.Context) error {
 		return err
 	}
 	defer host.Close()
-	if err := canWait(c.Context, host.Host, waits); err != nil {
+	if err := w.possible(c.Context, host.Host); err != nil {
 		return err
 	}
 	name := c.Args().First()
@@ -147,15 +147,11 @@ func volumeUmount(c *cli.Context) error {
 				return err
 			}
 		}
-		if res, err = host.Volumes.Do(c.Context, &volume.Unmount{Name: name, User: user}); err != nil {
+		if res, err = host.Volumes.Do(c.Context, &volume.Unmount{Name: name, User: user, NoWait: true}); err != nil {
 			return err
 		}
 	}
-	if err := printResult(c, res, printCommit); err != nil || !waits || !res.Commit.Defined() {
-		return err
-	}
-	_, err = waitFor(c.Context, host.Host, res.Commit.Cid, o)
-	return err
+	return printAndWait(c, host, w, &volume.Unmount{Name: name}, res, printCommit)
 }
 
 // unbind takes a mount away from a directory, if it is there.

@@ -49,6 +49,7 @@ type remote struct {
 	heads   *publish.Heads // nil until volumes are opened, or as cluster
 
 	refreshed refresher
+	ends      <-chan struct{} // closed when a daemon is to end: then it waits for no replicas; nil in other processes
 }
 
 // attach joins a host whose records are in s with what its settings name. The host is to be closed by Close.

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -34,6 +35,26 @@ func (r replicas) Wait(ctx context.Context, root cid.Cid, o api.WaitOptions) (pi
 	}
 	return r.cluster.Wait(ctx, root, cluster.WaitOptions{Goal: cluster.Min, Replicas: o.Replicas})
 }
+
+// replicate is a [volume.Replicator]. It ends with the process.
+func (r *remote) replicate(ctx context.Context, commit cid.Cid) error {
+	ctx, done := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-r.ends:
+			done(errEnding)
+		case <-ctx.Done():
+		}
+	}()
+	defer done(nil)
+	_, err := replicas{r}.Wait(ctx, commit, api.WaitOptions{Timeout: noTimeout})
+	return err
+}
+
+var errEnding = errors.New("the daemon ends")
+
+// noTimeout is longer than anybody waits who has a timeout of his own.
+const noTimeout = 365 * 24 * time.Hour
 
 func (r replicas) Recover(ctx context.Context, root cid.Cid) (pinset.Status, error) {
 	r.outbox.Retry()

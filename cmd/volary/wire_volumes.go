@@ -45,6 +45,9 @@ func openVolumes(h *home, host *api.Host, o volume.Options) (*volume.Manager, er
 	}
 	o.Begin, o.Blocks, o.Pins, o.Own, o.Tags = begin, host.Blocks, host.Pins, host.Origins, host.Tags
 	o.Author, o.Chunker = author, h.config.Chunker
+	if h.remote.cluster != nil {
+		o.Replicate = h.remote.replicate
+	}
 	if o.Heads, err = h.heads(o); err != nil {
 		return nil, err
 	}
@@ -82,6 +85,7 @@ func serveVolumes(ctx context.Context, h *home, host *api.Host, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
+	h.remote.ends = ctx.Done()
 	m, err := openVolumes(h, host, volume.Options{
 		Reserve: reserve, Mounter: mounter, Pauser: openFreezer(h, log), Logger: log, Started: func(i *volume.Info) { rebind(i, log) },
 	})

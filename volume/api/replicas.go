@@ -2,19 +2,19 @@ package api
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/ipfs/go-cid"
 
 	"github.com/volary/volary/pinset"
+	"github.com/volary/volary/volume"
 )
 
 // DefaultWaitTimeout is how long a wait for replicas lasts if nothing else is said.
 const DefaultWaitTimeout = 2 * time.Minute
 
 // ErrNoCluster says that no cluster replicates what the host keeps.
-var ErrNoCluster = errors.New("no cluster is configured")
+var ErrNoCluster = volume.ErrNoCluster
 
 // Replicas tells how far the cluster has got that replicates what a host keeps. Without a cluster all methods return
 // an error that wraps [ErrNoCluster].

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -93,7 +92,6 @@ func TestClusterScripts(t *testing.T) {
 			p := params()
 			p.Files = []string{file}
 			p.Cmds["node"] = nodeCommand(c)
-			p.Cmds["until"] = until
 			setup := p.Setup
 			p.Setup = func(env *testscript.Env) error {
 				env.Setenv("AUTH", filepath.Join(env.WorkDir, ".auth"))
@@ -137,19 +135,4 @@ func nodeCommand(c *clustertest.Cluster) func(*testscript.TestScript, bool, []st
 			ts.Fatalf("node %s", args[0])
 		}
 	}
-}
-
-// until PATTERN COMMAND... runs a command again until it succeeds and prints what matches.
-func until(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: until PATTERN COMMAND...")
-	}
-	pattern, err := regexp.Compile("(?m)" + args[0])
-	ts.Check(err)
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		if err := ts.Exec(args[1], args[2:]...); err == nil && pattern.MatchString(ts.ReadFile("stdout")) {
-			return
-		}
-	}
-	ts.Fatalf("it never printed %s, last:\n%s%s", args[0], ts.ReadFile("stdout"), ts.ReadFile("stderr"))
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -14,6 +15,8 @@ func gcCommand() *cli.Command {
 	return command(cli.Command{
 		Name:  "gc",
 		Usage: "remove the blocks that no kept snapshot needs",
+		Description: "Blocks in a Kubo daemon are not Volary's alone: there it is only told to let go of what is left over, of commands\n" +
+			"that were killed perhaps, and removes blocks in its own collection.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "only say what would be removed"},
 		},
@@ -36,6 +39,11 @@ func collect(c *cli.Context) error {
 		verb := "removed"
 		if dry {
 			verb = "would remove"
+		}
+		if res.Collector != "" {
+			verb = strings.Replace(verb, "remove", "release", 1)
+			fmt.Fprintf(w, "%s %d leftovers; removing blocks is for the Kubo daemon at %s: `ipfs repo gc`\n", verb, res.Released, res.Collector)
+			return
 		}
 		fmt.Fprintf(w, "%s %d blocks (%s); %d blocks (%s) are kept\n", verb, res.RemovedBlocks, bytesText(res.RemovedBytes), res.KeptBlocks, bytesText(res.KeptBytes))
 		if !dry {

@@ -12,5 +12,5 @@ func TestRealScripts(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Fatal("these sessions mount file systems and must run as root")
 	}
-	scripts(t, "testdata/real")
+	scripts(t, behindOfEnv(), "testdata/real")
 }

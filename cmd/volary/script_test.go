@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,11 +28,51 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the terminal sessions in testdata/script. Each has a state directory of its own.
-func TestScripts(t *testing.T) { scripts(t, "testdata/script") }
+func TestScripts(t *testing.T) { scripts(t, behindOfEnv(), "testdata/script") }
 
-func scripts(t *testing.T, dir string) {
+// behind is what sessions have beside their state directories; the zero value is nothing.
+type behind struct{ kubo, cluster string }
+
+// behindOfEnv lets people run the sessions with a Kubo daemon and a cluster of theirs.
+func behindOfEnv() behind { return behind{os.Getenv("VOLARY_KUBO"), os.Getenv("VOLARY_CLUSTER")} }
+
+// aboutPacks are sessions that damage or look into files of the embedded store, with what they do.
+var aboutPacks = map[string]string{
+	"testdata/script/lost.txtar":  "writes into a pack that holds a commit",
+	"testdata/script/packs.txtar": "removes and cuts packs",
+	"testdata/script/state.txtar": "writes into a pack that holds a file, and into the store's FORMAT",
+	"testdata/real/lost.txtar":    "writes into packs under a mounted volume",
+}
+
+// scripts runs the sessions of directories; with something behind them, all that are not about packs.
+func scripts(t *testing.T, b behind, dirs ...string) {
 	p := params()
-	p.Dir = dir
+	for _, dir := range dirs {
+		found, err := filepath.Glob(dir + "/*.txtar")
+		if err != nil || len(found) == 0 {
+			t.Fatalf("no sessions in %s: %v", dir, err)
+		}
+		for _, file := range found {
+			if b == (behind{}) || aboutPacks[file] == "" {
+				p.Files = append(p.Files, file)
+			}
+		}
+	}
+	p.Condition = func(cond string) (bool, error) {
+		if cond != "cluster" {
+			return false, fmt.Errorf("no condition is called %q", cond)
+		}
+		return b != (behind{}), nil
+	}
+	setup := p.Setup
+	p.Setup = func(env *testscript.Env) error {
+		if b != (behind{}) {
+			env.Setenv("VOLARY_KUBO", b.kubo)
+			env.Setenv("VOLARY_CLUSTER", b.cluster)
+			env.Setenv("VOLARY_REPLICAS", "1-2")
+		}
+		return setup(env)
+	}
 	testscript.Run(t, p)
 }
 
@@ -43,12 +85,14 @@ func params() testscript.Params {
 			env.Setenv("VOLARY_HOME", env.WorkDir+"/.state")
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("TZ", "UTC")
+			env.Defer(func() { letGo(env.WorkDir) })
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":  exits,
 			"cid":    cidOf,
 			"served": served,
+			"until":  until,
 		},
 	}
 }
@@ -89,4 +133,19 @@ func served(ts *testscript.TestScript, neg bool, args []string) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	ts.Fatalf("no daemon came up")
+}
+
+// until PATTERN COMMAND... runs a command again until it succeeds and prints what matches.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until PATTERN COMMAND...")
+	}
+	pattern, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		if err := ts.Exec(args[1], args[2:]...); err == nil && pattern.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+	}
+	ts.Fatalf("it never printed %s, last:\n%s%s", args[0], ts.ReadFile("stdout"), ts.ReadFile("stderr"))
 }

@@ -99,6 +99,9 @@ type Collected struct {
 	Damaged       []cid.Cid `json:"damaged,omitempty"` // those it has, but not with their bytes
 	// Withheld says that nothing was removed, because it is not known what a missing block links to.
 	Withheld bool `json:"withheld,omitempty"`
+	// Collector is the Kubo daemon whose blocks are to be removed by itself; of them nothing is counted above.
+	Collector string `json:"collector,omitempty"`
+	Released  uint64 `json:"released,omitempty"` // pins and sessions in it that were left over
 }
 
 // Status is the state of a host at a glance.

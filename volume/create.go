@@ -160,6 +160,9 @@ func (op *Clone) run(ctx context.Context, m *Manager) (Result, error) {
 	options := op.Options
 	if options == nil {
 		name, _, _ := splitRef(op.Name)
+		if err := m.hear(ctx, name); err != nil {
+			return Result{}, err
+		}
 		r, _, err := m.look(ctx, name)
 		if err != nil {
 			return Result{}, err

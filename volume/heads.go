@@ -7,23 +7,21 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
-
-	"github.com/volary/volary/snapshot"
-	"github.com/volary/volary/snapshot/tree"
 )
 
 // Heads names volumes on all hosts of a namespace, keeps where each of them is, and tells the other hosts. What a
 // method returned from is durable. All methods are safe for concurrent use.
 //
 // Begin returns the ID that a new volume of a name has on every host; its commits say that they are its. Tell says
-// where a volume of such an ID is on this host: others hear of it sooner or later. Telling the same again is no change.
-// Last returns the newest state that is known of a volume, whoever told it, which for one that is removed is what ended
-// it, or Undef. Find returns the volume of a name, and All every one that is not removed, whichever host it is on; the
-// error of Find wraps ErrNotFound if there is none.
+// where a volume of such an ID is on this host: others hear of it sooner or later. Telling the same again is no change,
+// and what does not come after what others told does not undo it. Last returns where a volume is, by the newest that is
+// known, whoever told it: for one that is removed the commit that ended it, or one that was made besides; a zero At if
+// nothing is known. Find returns the volume of a name, and All every one that is not removed, whichever host it is on;
+// the error of Find wraps ErrNotFound if there is none.
 type Heads interface {
 	Begin(ctx context.Context, name string) (id string, err error)
-	Tell(ctx context.Context, at At) error
-	Last(ctx context.Context, id string) (cid.Cid, error)
+	Tell(ctx context.Context, t Told) error
+	Last(ctx context.Context, id string) (At, error)
 	Find(ctx context.Context, name string) (At, error)
 	All(ctx context.Context) ([]At, error)
 }
@@ -33,7 +31,16 @@ type At struct {
 	ID, Name string
 	Head     cid.Cid
 	Sequence uint64
-	Removed  time.Time // when it was removed; zero if it was not
+	Removed  bool
+}
+
+// Told is what a host tells of a volume. Its name, and whether it is removed, count only if this host says that it
+// changed them: it may not have heard of what others did.
+type Told struct {
+	At
+	Renamed bool      // by this host
+	Revived bool      // by this host, after it was removed
+	Ended   time.Time // when this host removed it
 }
 
 // shared reports whether the volume has an ID that other hosts know.
@@ -41,12 +48,28 @@ func (r *record) shared() bool { return len(r.ID) > localIDLength }
 
 // tell makes known where a volume is. What goes wrong hinders nobody here, and is tried again at the next start.
 func (m *Manager) tell(ctx context.Context, r *record) {
-	if m.o.Heads == nil || !r.shared() {
+	if m.o.Heads == nil || !r.shared() || r.Told {
 		return
 	}
-	at := At{ID: r.ID, Name: r.Name, Head: r.Head.Cid, Sequence: r.Sequence, Removed: r.Removed}
-	if err := m.o.Heads.Tell(context.WithoutCancel(ctx), at); err != nil {
+	t := Told{Renamed: r.Renamed, Revived: r.Revived, Ended: r.Removed, At: At{
+		ID: r.ID, Name: r.Name, Head: r.Head.Cid, Sequence: r.Sequence, Removed: !r.Removed.IsZero(),
+	}}
+	err := m.o.Heads.Tell(context.WithoutCancel(ctx), t)
+	if err == nil {
+		err = m.db.told(r)
+	}
+	if err != nil {
 		m.log.Error("other hosts are not told where the volume is", logVolume, r.Name, logError, err)
+	}
+}
+
+// refresh has Heads hear what other hosts told lately. What is known has to do, if nothing newer can be had.
+func (m *Manager) refresh(ctx context.Context) {
+	if m.o.Refresh == nil {
+		return
+	}
+	if err := m.o.Refresh(ctx); err != nil {
+		m.log.Debug("cannot hear of other hosts' volumes", logError, err)
 	}
 }
 
@@ -55,12 +78,22 @@ func (m *Manager) begin(ctx context.Context, name string) (string, error) {
 	if m.o.Heads == nil {
 		return newID(), nil
 	}
-	if _, err := m.o.Heads.Find(ctx, name); err == nil {
+	if _, err := m.findElsewhere(ctx, name); err == nil {
 		return "", fmt.Errorf("%q is a volume of another host, which can be mounted here: %w", name, ErrTaken)
 	} else if !errors.Is(err, ErrNotFound) {
 		return "", err
 	}
 	return m.o.Heads.Begin(ctx, name)
+}
+
+// findElsewhere is Heads.Find, also of what other hosts told lately.
+func (m *Manager) findElsewhere(ctx context.Context, name string) (At, error) {
+	at, err := m.o.Heads.Find(ctx, name)
+	if errors.Is(err, ErrNotFound) {
+		m.refresh(ctx)
+		at, err = m.o.Heads.Find(ctx, name)
+	}
+	return at, err
 }
 
 // look returns what is recorded of a volume, or what is known of it from other hosts, which is elsewhere then.
@@ -69,12 +102,15 @@ func (m *Manager) look(ctx context.Context, name string) (r *record, elsewhere b
 	if !errors.Is(err, ErrNotFound) || m.o.Heads == nil {
 		return r, false, err
 	}
-	at, findErr := m.o.Heads.Find(ctx, name)
+	at, findErr := m.findElsewhere(ctx, name)
 	if errors.Is(findErr, ErrNotFound) {
 		return nil, false, err
 	}
 	if findErr != nil {
 		return nil, false, findErr
+	}
+	if here, err := m.db.nameOf(at.ID); err != nil || here != "" {
+		return nil, false, errors.Join(err, fmt.Errorf("%q is what another host called %q, which keeps that name here until its changes are committed: %w", name, here, ErrMounted))
 	}
 	return m.recordOf(at), true, nil
 }
@@ -87,36 +123,56 @@ func (m *Manager) recordOf(at At) *record {
 func (m *Manager) found(ctx context.Context, name string) (*record, error) {
 	r, elsewhere, err := m.look(ctx, name)
 	if err == nil && elsewhere {
-		err = m.db.add(r)
+		err = m.db.adopt(r)
 	}
 	return r, err
 }
 
-// catchUp moves a volume without changes of its own to the newest state that other hosts have told.
-func (m *Manager) catchUp(ctx context.Context, r *record) error {
+// newest is a volume without changes of its own at the newest state that other hosts have told, unless it is removed.
+func (m *Manager) newest(ctx context.Context, r *record) (*record, error) {
 	if m.o.Heads == nil || !r.shared() || r.Overlay != nil {
-		return nil
+		return r, nil
 	}
 	last, err := m.o.Heads.Last(ctx, r.ID)
-	if err != nil || !last.Defined() || last == r.Head.Cid {
-		return err
+	if err != nil || last.Removed || last.Sequence <= r.Sequence {
+		return r, err
 	}
-	t, err := tree.Open(ctx, m.o.Blocks, last)
-	if err != nil {
-		return err
-	}
-	if t.Commit == nil || t.Commit.Sequence <= r.Sequence {
-		return nil
-	}
-	if known, err := m.descends(ctx, last, r.Head.Cid); err != nil || !known {
-		return err
+	if known, err := m.descends(ctx, last.Head, r.Head.Cid); err != nil || !known {
+		return r, err
 	}
 	next := *r
-	next.Head, next.Sequence = CID{last}, t.Commit.Sequence
-	if err := m.db.put(&next); err != nil {
+	next.Head, next.Sequence = CID{last.Head}, last.Sequence
+	return &next, nil
+}
+
+// newestHere is newest as far as that is here: nothing is waited for.
+func (m *Manager) newestHere(ctx context.Context, r *record) *record {
+	if m.o.Heads == nil || !r.shared() {
+		return r
+	}
+	last, err := m.o.Heads.Last(ctx, r.ID)
+	if err != nil || !last.Head.Defined() {
+		return r
+	}
+	if has, err := m.o.Blocks.Has(ctx, last.Head); err != nil || !has[0] {
+		return r
+	}
+	if next, err := m.newest(ctx, r); err == nil {
+		return next
+	}
+	return r
+}
+
+// catchUp records a volume at its newest state.
+func (m *Manager) catchUp(ctx context.Context, r *record) error {
+	next, err := m.newest(ctx, r)
+	if err != nil || next == r {
 		return err
 	}
-	*r = next
+	if err := m.db.put(next); err != nil {
+		return err
+	}
+	*r = *next
 	return nil
 }
 
@@ -131,34 +187,4 @@ func (m *Manager) descends(ctx context.Context, c, from cid.Cid) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-// revive makes a commit that brings a removed volume back for all hosts: after its last state, and after what ended it.
-func (m *Manager) revive(ctx context.Context, r *record) error {
-	if m.o.Heads == nil || !r.shared() {
-		return nil
-	}
-	last, err := m.o.Heads.Last(ctx, r.ID)
-	if err != nil || !last.Defined() || last == r.Head.Cid {
-		return err
-	}
-	s, err := m.o.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	c, _, err := over(ctx, s, r.Head.Cid)
-	if err != nil {
-		return err
-	}
-	c.Consistency, c.Message = snapshot.Clean, "brought back"
-	own, err := m.o.Own.Own(ctx, r.Head.Cid)
-	if err != nil {
-		return err
-	}
-	next, err := m.extend(ctx, s, r, c, own, r.Head.Cid, last)
-	if err == nil {
-		*r = *next
-	}
-	return err
 }

@@ -31,6 +31,8 @@ type Info struct {
 	Failure    *Failure          `json:"failure,omitempty"`   // the last one, if nothing went well since
 	Elsewhere  bool              `json:"elsewhere,omitempty"` // other hosts have it, this one has not mounted it yet
 
+	RemovedElsewhere bool `json:"removed_elsewhere,omitempty"` // other hosts removed it; here it stays until what was changed is committed
+
 	Size         uint64  `json:"size,omitempty"`          // bytes that changes may take
 	SizeEnforced *bool   `json:"size_enforced,omitempty"` // they cannot take more; only when asked for, and while there are some
 	Used         *uint64 `json:"used,omitempty"`          // bytes that they take; the same
@@ -40,7 +42,7 @@ type Info struct {
 func (m *Manager) info(ctx context.Context, r *record, withDirty bool) (*Info, error) {
 	i := &Info{
 		Name: r.Name, ID: r.ID, Head: r.Head, Sequence: r.Sequence, Created: r.Created, Options: r.Options, Tags: r.Tags,
-		Users: r.users(), Failure: m.failure(r),
+		Users: r.users(), Failure: m.failure(r), RemovedElsewhere: m.removedElsewhere(ctx, r),
 	}
 	m.describeHead(ctx, i)
 	if r.Overlay != nil {
@@ -94,6 +96,9 @@ type ListOptions struct {
 
 // List returns all volumes by name.
 func (m *Manager) List(ctx context.Context, o ListOptions) ([]Info, error) {
+	if err := m.Hear(ctx); err != nil {
+		return nil, err
+	}
 	rs, err := m.db.list(bucketVolumes)
 	if err == nil && o.Trash {
 		var removed []*record
@@ -105,7 +110,7 @@ func (m *Manager) List(ctx context.Context, o ListOptions) ([]Info, error) {
 	}
 	infos := make([]Info, 0, len(rs))
 	for _, r := range rs {
-		i, err := m.info(ctx, r, false)
+		i, err := m.info(ctx, m.newestHere(ctx, r), false)
 		if err != nil {
 			return nil, err
 		}
@@ -130,7 +135,7 @@ func (m *Manager) withElsewhere(ctx context.Context, infos []Info) ([]Info, erro
 	}
 	here := map[string]bool{}
 	for _, i := range infos {
-		here[i.ID] = true
+		here[i.ID] = i.Removed == nil
 	}
 	for _, at := range all {
 		if !here[at.ID] {
@@ -149,6 +154,10 @@ func (m *Manager) elsewhere(ctx context.Context, r *record) *Info {
 
 // Inspect says all that is known of a volume, whether it has changes that are not committed among it.
 func (m *Manager) Inspect(ctx context.Context, name string) (*Info, error) {
+	m.refresh(ctx)
+	if err := m.hear(ctx, name); err != nil {
+		return nil, err
+	}
 	unlock, err := m.lock(ctx, name)
 	if err != nil {
 		return nil, err
@@ -161,5 +170,5 @@ func (m *Manager) Inspect(ctx context.Context, name string) (*Info, error) {
 	if elsewhere {
 		return m.elsewhere(ctx, r), nil
 	}
-	return m.info(ctx, r, true)
+	return m.info(ctx, m.newestHere(ctx, r), true)
 }

@@ -32,6 +32,9 @@ func (m *Manager) lock(ctx context.Context, names ...string) (unlock func(), err
 
 // lockRecord is lock of one volume, and what is recorded of it from now on, also if only other hosts had it.
 func (m *Manager) lockRecord(ctx context.Context, name string) (r *record, unlock func(), err error) {
+	if err = m.hear(ctx, name); err != nil {
+		return nil, nil, err
+	}
 	if unlock, err = m.lock(ctx, name); err != nil {
 		return nil, nil, err
 	}

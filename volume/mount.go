@@ -28,6 +28,7 @@ type Mount struct {
 }
 
 func (op *Mount) run(ctx context.Context, m *Manager) (Result, error) {
+	m.refresh(ctx)
 	r, unlock, err := m.lockRecord(ctx, op.Name)
 	if err != nil {
 		return Result{}, err

@@ -18,20 +18,32 @@ func splitRef(ref string) (name, state string, ok bool) { return strings.Cut(ref
 // Resolve returns the snapshot that a reference names: a CID, the head of VOLUME, or one of its states: the
 // commit of a sequence (VOLUME@3), so many commits before the head (VOLUME@~1), tagged (VOLUME@TAG), or the one it
 // was at at a time: the newest that is not later than VOLUME@2026-11-22T10:00, or than the end of the day
-// VOLUME@2026-11-22, in the local zone if none is given. The error wraps ErrNotFound if there is none.
+// VOLUME@2026-11-22, in the local zone if none is given. Of a volume without changes of its own on this host the newest
+// head counts that any host has told. The error wraps ErrNotFound if there is none.
 func (m *Manager) Resolve(ctx context.Context, ref string) (cid.Cid, error) {
 	if c, err := cid.Decode(strings.TrimPrefix(ref, "/ipfs/")); err == nil {
 		return c, nil
 	}
 	name, state, has := splitRef(ref)
+	m.refresh(ctx)
+	if err := m.hear(ctx, name); err != nil {
+		return cid.Undef, err
+	}
 	r, _, err := m.look(ctx, name)
 	if err != nil {
 		return cid.Undef, err
 	}
+	now, err := m.newest(ctx, r)
 	if !has {
-		return r.Head.Cid, nil
+		if err != nil {
+			return cid.Undef, fmt.Errorf("newest state of %s after %s: %w", ref, r.Head, err)
+		}
+		return now.Head.Cid, nil
 	}
-	c, err := m.state(ctx, r, state)
+	if err != nil {
+		now = r // the state may be one that is here
+	}
+	c, err := m.state(ctx, now, state)
 	if err != nil {
 		return cid.Undef, fmt.Errorf("%s: %w", ref, err)
 	}

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -64,6 +65,10 @@ func (op *Undelete) run(ctx context.Context, m *Manager) (Result, error) {
 		return Result{}, fmt.Errorf("%q was not removed, or is gone for good: %w", op.Name, ErrNotFound)
 	}
 	r := slices.MaxFunc(rs, func(a, b *record) int { return a.Removed.Compare(b.Removed) })
+	if err := m.beforeEnd(ctx, r); err != nil {
+		return Result{}, fmt.Errorf("undelete %s: %w", op.Name, err)
+	}
+	r.Renamed, r.Revived, r.Told = r.shared() && to != op.Name, r.shared(), false
 	r.Name, r.Removed = to, time.Time{}
 	// Letting go of it may have begun, and stopped.
 	if err := m.keep(ctx, r, r.Head.Cid); err != nil {
@@ -141,7 +146,11 @@ func (op *Prune) run(ctx context.Context, m *Manager) (Result, error) {
 			continue
 		}
 		if !op.DryRun {
-			if _, err := (&Remove{Name: r.Name}).run(ctx, m); err != nil {
+			_, err := (&Remove{Name: r.Name}).run(ctx, m)
+			if errors.Is(err, ErrNotFound) {
+				continue // somebody else was faster
+			}
+			if err != nil {
 				return res, err
 			}
 		}
@@ -160,6 +169,9 @@ func (op *Rename) run(ctx context.Context, m *Manager) (Result, error) {
 	if err := m.checkFree(ctx, op.To); err != nil {
 		return Result{}, err
 	}
+	if err := m.hear(ctx, op.Name); err != nil {
+		return Result{}, err
+	}
 	unlock, err := m.lock(ctx, op.Name, op.To)
 	if err != nil {
 		return Result{}, err
@@ -170,6 +182,7 @@ func (op *Rename) run(ctx context.Context, m *Manager) (Result, error) {
 		return Result{}, err
 	}
 	if op.To != op.Name {
+		r.Renamed = r.shared()
 		if err := m.db.rename(r, op.To); err != nil {
 			return Result{}, err
 		}

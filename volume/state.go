@@ -38,6 +38,12 @@ type record struct {
 	Overlay  *overlayRecord       `json:"overlay,omitempty"`
 	Users    map[string]time.Time `json:"users,omitempty"` // who has it mounted, and since when
 	Removed  time.Time            `json:"removed,omitzero"`
+
+	// What other hosts are to be told, beside where the volume is.
+	Renamed bool `json:"renamed,omitempty"`
+	Revived bool `json:"revived,omitempty"` // after it was removed
+	// Told says of one that is removed that others know, or did it.
+	Told bool `json:"told,omitempty"`
 }
 
 // overlayRecord is a directory of changes and the snapshot they are on.
@@ -139,6 +145,61 @@ func (s *state) add(r *record) error {
 			return fmt.Errorf("%q: %w", r.Name, ErrExist)
 		}
 		return putRecord(tx, bucketVolumes, r.Name, r)
+	})
+}
+
+// adopt records a volume that other hosts have, with what is in the trash of it if it was here.
+func (s *state) adopt(r *record) error {
+	return s.db.Update(func(tx *bolt.Tx) error {
+		if tx.Bucket(bucketVolumes).Get([]byte(r.Name)) != nil {
+			return fmt.Errorf("%q: %w", r.Name, ErrExist)
+		}
+		if b := tx.Bucket(bucketTrash).Get([]byte(r.ID)); b != nil {
+			var was record
+			if err := json.Unmarshal(b, &was); err != nil {
+				return err
+			}
+			r.Created, r.Options, r.Tags = was.Created, was.Options, was.Tags
+			if err := tx.Bucket(bucketTrash).Delete([]byte(r.ID)); err != nil {
+				return err
+			}
+		}
+		return putRecord(tx, bucketVolumes, r.Name, r)
+	})
+}
+
+// nameOf is the name under which a volume is recorded, empty if it is not.
+func (s *state) nameOf(id string) (name string, _ error) {
+	rs, err := s.list(bucketVolumes)
+	for _, r := range rs {
+		if r.ID == id {
+			name = r.Name
+		}
+	}
+	return name, err
+}
+
+// told records that others know of all that was done to a volume until now.
+func (s *state) told(r *record) error {
+	if !r.Renamed && !r.Revived && r.Removed.IsZero() {
+		return nil
+	}
+	bucket, key := bucketVolumes, r.Name
+	if !r.Removed.IsZero() {
+		bucket, key = bucketTrash, r.ID
+	}
+	r.Renamed, r.Revived, r.Told = false, false, !r.Removed.IsZero()
+	return s.db.Update(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucket).Get([]byte(key))
+		if b == nil {
+			return nil
+		}
+		var now record
+		if err := json.Unmarshal(b, &now); err != nil || now.ID != r.ID || !now.Removed.Equal(r.Removed) {
+			return err
+		}
+		now.Renamed, now.Revived, now.Told = r.Renamed, r.Revived, r.Told
+		return putRecord(tx, bucket, key, &now)
 	})
 }
 

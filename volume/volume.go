@@ -121,9 +121,11 @@ type Options struct {
 	Blocks snapshot.Blocks
 	Pins   pinset.Set
 	Own    Origins
-	Heads  Heads                                                // nil: no other host knows of the volumes
-	Tags   Tagger                                               // nil: what is recovered has no tag
-	IsTag  func(ctx context.Context, name string) (bool, error) // nil, or whether a snapshot has a tag of that name
+	Heads  Heads // nil: no other host knows of the volumes
+	// Refresh is nil, or has Heads hear what other hosts told lately, if that was not a moment ago.
+	Refresh func(ctx context.Context) error
+	Tags    Tagger                                               // nil: what is recovered has no tag
+	IsTag   func(ctx context.Context, name string) (bool, error) // nil, or whether a snapshot has a tag of that name
 
 	Replicate Replicator               // nil: there is no cluster
 	Mounter   Mounter                  // nil: nothing is mounted

@@ -91,8 +91,13 @@ func volumeLine(i volume.Info, head string) string {
 		dirty = map[bool]string{true: "yes", false: "no"}[*i.Dirty]
 	}
 	where := mountedText(i)
-	if i.Removed != nil {
+	switch {
+	case i.Removed != nil:
 		where, dirty = "removed "+timeText(*i.Removed), "no"
+	case i.RemovedElsewhere:
+		where += ", removed by another host"
+	case i.Elsewhere:
+		dirty = "no"
 	}
 	return strings.Join([]string{i.Name, head, fmt.Sprint(i.Sequence), committed, size, where, dirty, failed}, "\t")
 }
@@ -139,7 +144,12 @@ func inspectText(out io.Writer, i *volume.Info) {
 	if i.Mountpoint != "" {
 		fmt.Fprintf(w, "mounted\t%s, by %s\n", i.Mountpoint, strings.Join(i.Users, ", "))
 	}
+	if i.RemovedElsewhere {
+		fmt.Fprintln(w, "removed\tby another host; it stays here until it is unmounted and its changes are committed")
+	}
 	switch {
+	case i.Elsewhere:
+		fmt.Fprintln(w, "elsewhere\tother hosts have it; this one has nothing of its own")
 	case i.Dirty == nil:
 		fmt.Fprintln(w, "changes\tunknown without the daemon")
 	case *i.Dirty:

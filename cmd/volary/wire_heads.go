@@ -28,7 +28,6 @@ func (h *home) heads(o volume.Options) (volume.Heads, error) {
 		return publish.New(p), nil
 	}
 	p.Send = h.remote.sendHead
-	p.Refresh = h.remote.refresh
 	h.remote.heads = publish.New(p)
 	return h.remote.heads, nil
 }
@@ -43,26 +42,32 @@ const (
 type refresher struct {
 	mu   sync.Mutex
 	last time.Time
+	err  error // of it
 }
 
-// refresh learns from the cluster where other hosts' volumes are, unless it did so a moment ago.
+// refresh learns from the cluster where other hosts' volumes are, unless it tried a moment ago: then it says what came
+// of that.
 func (r *remote) refresh(ctx context.Context) error {
+	if r.heads == nil {
+		return nil
+	}
 	r.refreshed.mu.Lock()
 	defer r.refreshed.mu.Unlock()
 	if time.Since(r.refreshed.last) < refreshAtMost {
-		return nil
+		return r.refreshed.err
 	}
-	ctx, done := context.WithTimeout(ctx, refreshTime)
+	limited, done := context.WithTimeout(ctx, refreshTime)
 	defer done()
-	_, _, err := r.heads.Learn(ctx, r.cluster.All(ctx))
-	if err == nil {
-		r.refreshed.last = time.Now()
+	_, _, err := r.heads.Learn(limited, r.cluster.All(limited))
+	if ctx.Err() == nil {
+		r.refreshed.last, r.refreshed.err = time.Now(), err
 	}
 	return err
 }
 
-// follow learns again and again where other hosts' volumes are, until ctx is done, and tells them what they were not told.
-func (r *remote) follow(ctx context.Context, log *slog.Logger) {
+// follow learns again and again what other hosts did to volumes, until ctx is done, and tells them what they were not
+// told. hear takes over what was learned.
+func (r *remote) follow(ctx context.Context, hear func(context.Context) error, log *slog.Logger) {
 	if r.heads == nil {
 		return
 	}
@@ -71,6 +76,9 @@ func (r *remote) follow(ctx context.Context, log *slog.Logger) {
 		err := r.refresh(ctx)
 		if err == nil {
 			err = r.heads.Flush(ctx)
+		}
+		if err == nil {
+			err = hear(ctx)
 		}
 		if err != nil && ctx.Err() == nil && !failing {
 			log.Warn("cannot learn where other hosts' volumes are", "error", err)

@@ -51,6 +51,7 @@ func openVolumes(h *home, host *api.Host, o volume.Options) (*volume.Manager, er
 	if o.Heads, err = h.heads(o); err != nil {
 		return nil, err
 	}
+	o.Refresh = h.remote.refresh
 	return volume.Open(h.path(volumesDir), o)
 }
 
@@ -101,7 +102,7 @@ func serveVolumes(ctx context.Context, h *home, host *api.Host, log *slog.Logger
 		}
 		m.Run(ctx)
 	})
-	v.work.Go(func() { h.remote.follow(ctx, log) })
+	v.work.Go(func() { h.remote.follow(ctx, m.Hear, log) })
 	if lower != nil {
 		v.work.Go(func() { rehold(ctx, lower, log) })
 	}

@@ -12,11 +12,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"sync"
 
 	"github.com/ipfs/boxo/ipns"
-	"github.com/ipfs/go-cid"
 
 	"github.com/volary/volary/head/table"
 	"github.com/volary/volary/namespace"
@@ -36,9 +34,6 @@ type Options struct {
 	Author    string     // peer ID of the host
 	// Send records durably that others are to get the pin of a volume's head; nil: they are told once there is one.
 	Send func(ctx context.Context, volume string, p pinset.Pin) error
-	// Refresh calls Learn with what others have told lately; nil: there is nothing to ask. If it fails, what is known
-	// has to do.
-	Refresh func(ctx context.Context) error
 }
 
 // Heads are the heads of a namespace's volumes. It must be made by New; all methods are safe for concurrent use.
@@ -52,39 +47,6 @@ var _ volume.Heads = (*Heads)(nil)
 
 // New returns the heads of a namespace.
 func New(o Options) *Heads { return &Heads{o: o} }
-
-// History is the ancestors of commits, for [table.Open], as far as they are among the blocks that are here.
-func History(b snapshot.Blocks) table.History {
-	return func(ctx context.Context, c cid.Cid) iter.Seq2[snapshot.Ancestor, error] {
-		return func(yield func(snapshot.Ancestor, error) bool) {
-			commit, err := commitOf(ctx, b, c)
-			if err != nil {
-				yield(snapshot.Ancestor{}, err)
-				return
-			}
-			for a, err := range snapshot.History(ctx, b, commit) {
-				if !yield(a, err) || err != nil {
-					return
-				}
-			}
-		}
-	}
-}
-
-func commitOf(ctx context.Context, b snapshot.Blocks, c cid.Cid) (*snapshot.Commit, error) {
-	has, err := b.Has(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	if !has[0] {
-		return nil, fmt.Errorf("commit %s: %w", c, snapshot.ErrNotFound)
-	}
-	blk, err := b.Get(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	return snapshot.DecodeCommit(blk)
-}
 
 // Begin implements [volume.Heads].
 func (h *Heads) Begin(_ context.Context, name string) (string, error) {
@@ -100,10 +62,12 @@ func (h *Heads) Begin(_ context.Context, name string) (string, error) {
 }
 
 // Last implements [volume.Heads].
-func (h *Heads) Last(ctx context.Context, id string) (cid.Cid, error) {
-	h.refresh(ctx)
+func (h *Heads) Last(_ context.Context, id string) (volume.At, error) {
 	v, err := h.volume(id)
-	return v.Head.Commit, err
+	if err != nil || !v.Head.Commit.Defined() || v.Binding.Data == nil {
+		return volume.At{}, err
+	}
+	return at(v), nil
 }
 
 // volume is what is known of a volume, which may be nothing.
@@ -120,27 +84,16 @@ func (h *Heads) volume(id string) (table.Volume, error) {
 }
 
 // Find implements [volume.Heads].
-func (h *Heads) Find(ctx context.Context, name string) (volume.At, error) {
+func (h *Heads) Find(_ context.Context, name string) (volume.At, error) {
 	v, err := h.o.Table.Named(name)
-	if errors.Is(err, table.ErrUnknown) {
-		h.refresh(ctx)
-		v, err = h.o.Table.Named(name)
-	}
 	if errors.Is(err, table.ErrUnknown) || err == nil && (v.Removed() || !v.Head.Commit.Defined()) {
 		return volume.At{}, fmt.Errorf("%q: %w", name, volume.ErrNotFound)
 	}
 	return at(v), err
 }
 
-func (h *Heads) refresh(ctx context.Context) {
-	if h.o.Refresh != nil {
-		h.o.Refresh(ctx) // what is known has to do, if nothing newer can be had
-	}
-}
-
 // All implements [volume.Heads].
-func (h *Heads) All(ctx context.Context) (all []volume.At, _ error) {
-	h.refresh(ctx)
+func (h *Heads) All(context.Context) (all []volume.At, _ error) {
 	vs, err := h.o.Table.Volumes()
 	for _, v := range vs {
 		if v.Named && !v.Removed() && v.Head.Commit.Defined() {
@@ -151,23 +104,7 @@ func (h *Heads) All(ctx context.Context) (all []volume.At, _ error) {
 }
 
 func at(v table.Volume) volume.At {
-	return volume.At{ID: v.Key.String(), Name: v.Binding.Name, Head: v.Head.Commit, Sequence: v.Head.Sequence}
-}
-
-// Learn reads a set of pins that others may have written, and returns how many volumes moved by it, and how many pins
-// were no head that can be believed, those of other purposes not among them.
-func (h *Heads) Learn(ctx context.Context, pins iter.Seq2[pinset.Pin, error]) (moved, refused int, _ error) {
-	var news table.News
-	var dropped directory.Dropped
-	for e, err := range directory.Entries(h.o.Namespace, pins, &dropped) {
-		if err != nil {
-			return 0, 0, err
-		}
-		news.Heads = append(news.Heads, e.Head)
-		news.Bindings = append(news.Bindings, e.Binding)
-	}
-	volumes, err := h.o.Table.Learn(ctx, news)
-	return len(volumes), dropped.Oversized + dropped.Malformed + dropped.Forged + dropped.Misnamed, err
+	return volume.At{ID: v.Key.String(), Name: v.Binding.Name, Head: v.Head.Commit, Sequence: v.Head.Sequence, Removed: v.Removed()}
 }
 
 // Flush hands to Send what it was not given yet.

@@ -15,6 +15,7 @@ import (
 	"github.com/volary/volary/pinset"
 	"github.com/volary/volary/pinset/local"
 	"github.com/volary/volary/pinset/pinsettest"
+	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/importer"
 	"github.com/volary/volary/snapshot/store"
 	"github.com/volary/volary/snapshot/tree"
@@ -64,6 +65,8 @@ type host struct {
 	*world
 	*volume.Manager
 	heads *publish.Heads
+	table *table.Table
+	seen  snapshot.Blocks // what heads are judged by
 	dir   string
 	deaf  bool // what is to be sent fails
 	close func()
@@ -71,7 +74,7 @@ type host struct {
 
 func (w *world) host() *host {
 	w.t.Helper()
-	h := &host{world: w, dir: w.t.TempDir()}
+	h := &host{world: w, dir: w.t.TempDir(), seen: w.blocks}
 	h.open()
 	w.t.Cleanup(func() { h.close() })
 	return h
@@ -83,10 +86,11 @@ func (h *host) open() {
 	h.t.Helper()
 	ns, err := namespace.Open(h.secret)
 	h.must(err)
-	t, err := table.Open(filepath.Join(h.dir, "heads.db"), publish.History(h.blocks))
+	t, err := table.Open(filepath.Join(h.dir, "heads.db"), publish.History(h.seen))
 	h.must(err)
+	h.table = t
 	h.heads = publish.New(publish.Options{
-		Namespace: ns, Table: t, Begin: h.begin, Blocks: h.blocks, Pins: h.local, Author: "test",
+		Namespace: ns, Table: t, Begin: h.begin, Blocks: h.seen, Pins: h.local, Author: "test",
 		Send: func(ctx context.Context, _ string, p pinset.Pin) error {
 			if h.deaf {
 				return errAway

@@ -17,19 +17,19 @@ import (
 )
 
 // Tell implements [volume.Heads].
-func (h *Heads) Tell(ctx context.Context, at volume.At) error {
-	v, err := h.volume(at.ID)
+func (h *Heads) Tell(ctx context.Context, t volume.Told) error {
+	v, err := h.volume(t.ID)
 	if err != nil {
 		return err
 	}
-	key, b, err := h.binding(v, at)
+	key, b, err := h.binding(v, t)
 	if err != nil {
 		return err
 	}
-	if at.Removed.IsZero() {
-		err = h.moved(ctx, v, at, key, b)
+	if !t.Removed {
+		err = h.moved(ctx, v, t.At, key, b)
 	} else if !v.Removed() && v.Head.Commit.Defined() {
-		err = h.ended(ctx, v, at, key, b)
+		err = h.ended(ctx, v, t, key, b)
 	}
 	if err != nil {
 		return err
@@ -37,41 +37,45 @@ func (h *Heads) Tell(ctx context.Context, at volume.At) error {
 	return h.Flush(ctx)
 }
 
-// binding returns the volume's key, and a new binding if what is told is not what the known one says.
-func (h *Heads) binding(v table.Volume, at volume.At) (crypto.PrivKey, *namespace.Binding, error) {
+// binding returns the volume's key, and a new binding if this host changed what the known one says.
+func (h *Heads) binding(v table.Volume, t volume.Told) (crypto.PrivKey, *namespace.Binding, error) {
 	ns, known := h.o.Namespace, v.Binding
 	if known.Data == nil {
-		key, generation, err := h.o.Table.NewKey(ns, at.Name)
+		key, generation, err := h.o.Table.NewKey(ns, t.Name)
 		if err != nil {
 			return nil, nil, err
 		}
 		if id, err := namespace.NameOf(key); err != nil || id != v.Key {
-			return nil, nil, fmt.Errorf("the key of %q is not that of %s: %w", at.Name, at.ID, table.ErrConflict)
+			return nil, nil, fmt.Errorf("the key of %q is not that of %s: %w", t.Name, t.ID, table.ErrConflict)
 		}
-		b, err := ns.Bind(at.Name, key, generation, 0)
+		b, err := ns.Bind(t.Name, key, generation, 0)
 		return key, &b, err
 	}
 	key, err := ns.Key(known)
 	if err != nil {
 		return nil, nil, err
 	}
-	removed := !at.Removed.IsZero()
-	if known.Name == at.Name && known.Removed() == removed {
+	name, removed := known.Name, t.Removed || known.Removed() && !t.Revived
+	if t.Renamed {
+		name = t.Name
+	}
+	if name == known.Name && removed == known.Removed() {
 		return key, nil, nil
 	}
 	life := known.Life
 	if known.Removed() != removed {
 		life++
 	}
-	generation, err := h.o.Table.Generation(at.Name, v.Key)
+	generation, err := h.o.Table.Generation(name, v.Key)
 	if err != nil {
 		return nil, nil, err
 	}
-	b, err := ns.Bind(at.Name, key, generation, life)
+	b, err := ns.Bind(name, key, generation, life)
 	return key, &b, err
 }
 
-// moved records the head of a volume. One that is not after the head that is known becomes a fork.
+// moved records the head of a volume, and its binding. One that is neither before nor after the head that is known
+// becomes a fork.
 func (h *Heads) moved(ctx context.Context, v table.Volume, at volume.At, key crypto.PrivKey, b *namespace.Binding) error {
 	if v.Head.Commit == at.Head && b == nil {
 		return nil
@@ -91,12 +95,13 @@ func (h *Heads) moved(ctx context.Context, v table.Volume, at volume.At, key cry
 	if prev == at.Head || !prev.Defined() || after(c, prev) {
 		return h.o.Table.Advance(ctx, prev, next, b)
 	}
-	news := table.News{Heads: []head.Head{next}}
-	if b != nil {
-		news.Bindings = append(news.Bindings, *b)
+	if _, err := h.o.Table.Learn(ctx, table.News{Heads: []head.Head{next}}); err != nil || b == nil {
+		return err
 	}
-	_, err = h.o.Table.Learn(ctx, news)
-	return err
+	if v, err = h.volume(at.ID); err != nil {
+		return err
+	}
+	return h.o.Table.Advance(ctx, v.Head.Commit, v.Head, b)
 }
 
 // after reports whether a commit names another one as an ancestor itself.
@@ -105,21 +110,21 @@ func after(c *snapshot.Commit, earlier cid.Cid) bool {
 }
 
 // ended makes and keeps the commit that ends a volume, and records it as the head. It is the same whenever it is made.
-func (h *Heads) ended(ctx context.Context, v table.Volume, at volume.At, key crypto.PrivKey, b *namespace.Binding) error {
+func (h *Heads) ended(ctx context.Context, v table.Volume, t volume.Told, key crypto.PrivKey, b *namespace.Binding) error {
 	s, err := h.o.Begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
 	var more []cid.Cid
-	if v.Head.Commit != at.Head {
-		more = append(more, at.Head)
+	if v.Head.Commit != t.Head {
+		more = append(more, t.Head)
 	}
 	c, err := v.Head.Tombstone(ctx, s, more...)
 	if err != nil {
 		return err
 	}
-	c.Time, c.Author = at.Removed, h.o.Author
+	c.Time, c.Author = t.Ended, h.o.Author
 	blk, err := snapshot.EncodeCommit(c)
 	if err != nil {
 		return err
@@ -130,7 +135,7 @@ func (h *Heads) ended(ctx context.Context, v table.Volume, at volume.At, key cry
 	if err := s.Sync(ctx); err != nil {
 		return err
 	}
-	pin := pinset.Pin{Root: blk.Cid(), Owner: endOwner(v.Key), Name: at.Name + " removed", Created: at.Removed}
+	pin := pinset.Pin{Root: blk.Cid(), Owner: endOwner(v.Key), Name: t.Name + " removed", Created: t.Ended}
 	if err := h.o.Pins.Add(ctx, pin); err != nil {
 		return err
 	}

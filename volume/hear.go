@@ -1,0 +1,173 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/volary/volary/snapshot"
+)
+
+// Hear takes over what other hosts did to the volumes that are recorded here: they gave them other names, or removed
+// them. A volume that is mounted, or has changes that are not committed, stays as it is until it has none. What goes
+// wrong with one volume is logged, and hinders no other.
+func (m *Manager) Hear(ctx context.Context) error {
+	m.refresh(ctx)
+	rs, err := m.db.list(bucketVolumes)
+	if err != nil {
+		return err
+	}
+	for _, r := range rs {
+		if err := m.hearOf(ctx, r); err != nil {
+			m.log.Error("cannot take over what other hosts did", logVolume, r.Name, logError, err)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hear is Hear of the volume of a name, which it has here or on other hosts, by what is known.
+func (m *Manager) hear(ctx context.Context, name string) error {
+	r, err := m.db.get(name)
+	if errors.Is(err, ErrNotFound) {
+		return m.hearRenamed(ctx, name)
+	}
+	if err != nil {
+		return err
+	}
+	return m.hearOf(ctx, r)
+}
+
+// hearRenamed is hear of a volume that may have another name here.
+func (m *Manager) hearRenamed(ctx context.Context, name string) error {
+	if m.o.Heads == nil {
+		return nil
+	}
+	at, err := m.findElsewhere(ctx, name)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	here, err := m.db.nameOf(at.ID)
+	if err != nil || here == "" {
+		return err
+	}
+	r, err := m.db.get(here)
+	if err != nil {
+		return err
+	}
+	return m.hearOf(ctx, r)
+}
+
+func (m *Manager) hearOf(ctx context.Context, r *record) error {
+	name := r.Name
+	last, differs, err := m.told(ctx, r)
+	if err != nil || !differs {
+		return err
+	}
+	unlock, err := m.lock(ctx, name, last.Name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if r, err = m.db.get(name); errors.Is(err, ErrNotFound) {
+		return nil // somebody else was faster
+	}
+	if err != nil {
+		return err
+	}
+	if last, differs, err = m.told(ctx, r); err != nil || !differs {
+		return err
+	}
+	if last.Removed {
+		r.Removed, r.Told = m.o.Now().UTC(), true
+		return m.db.trash(r)
+	}
+	if err := m.db.rename(r, last.Name); !errors.Is(err, ErrExist) {
+		return err
+	}
+	return nil // the volume that has the name here will have another one, or be removed
+}
+
+// told returns what is known of a volume from other hosts, and whether that is to be taken over now.
+func (m *Manager) told(ctx context.Context, r *record) (last At, differs bool, _ error) {
+	if m.o.Heads == nil || !r.shared() || r.Overlay != nil || r.Revived {
+		return At{}, false, nil
+	}
+	last, err := m.o.Heads.Last(ctx, r.ID)
+	return last, last.Removed || last.Name != "" && last.Name != r.Name && !r.Renamed, err
+}
+
+// removedElsewhere reports whether other hosts removed a volume that is here.
+func (m *Manager) removedElsewhere(ctx context.Context, r *record) bool {
+	if m.o.Heads == nil || !r.shared() || !r.Removed.IsZero() || r.Revived {
+		return false
+	}
+	last, err := m.o.Heads.Last(ctx, r.ID)
+	return err == nil && last.Removed
+}
+
+// beforeEnd moves a volume that another host removed to the state that it was removed at, if that comes after the one
+// that is recorded. One that is there again is refused.
+func (m *Manager) beforeEnd(ctx context.Context, r *record) error {
+	if m.o.Heads == nil || !r.Told {
+		return nil
+	}
+	last, err := m.o.Heads.Last(ctx, r.ID)
+	if err != nil || !last.Head.Defined() {
+		return err
+	}
+	if !last.Removed {
+		return fmt.Errorf("another host brought it back, as %q: %w", last.Name, ErrExist)
+	}
+	for a, err := range m.history(ctx, last.Head) {
+		switch {
+		case err != nil:
+			return err
+		case a.Sequence <= r.Sequence:
+			return nil
+		case a.CID == last.Head:
+			continue
+		}
+		if known, err := m.descends(ctx, a.CID, r.Head.Cid); err != nil || !known {
+			return err
+		}
+		r.Head, r.Sequence = CID{a.CID}, a.Sequence
+		return nil
+	}
+	return nil
+}
+
+// revive makes a commit that brings a removed volume back for all hosts: after its last state, and after what ended it.
+func (m *Manager) revive(ctx context.Context, r *record) error {
+	if m.o.Heads == nil || !r.shared() {
+		return nil
+	}
+	last, err := m.o.Heads.Last(ctx, r.ID)
+	if err != nil || !last.Removed || last.Head == r.Head.Cid {
+		return err
+	}
+	s, err := m.o.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	c, _, err := over(ctx, s, r.Head.Cid)
+	if err != nil {
+		return err
+	}
+	c.Consistency, c.Message = snapshot.Clean, "brought back"
+	own, err := m.o.Own.Own(ctx, r.Head.Cid)
+	if err != nil {
+		return err
+	}
+	next, err := m.extend(ctx, s, r, c, own, r.Head.Cid, last.Head)
+	if err == nil {
+		*r = *next
+	}
+	return err
+}

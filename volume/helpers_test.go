@@ -77,7 +77,7 @@ func (h *host) open() {
 		},
 		Blocks: h.store, Pins: h.pins, Own: h.pins, IsTag: h.isTag, Tags: h.pins, Mounter: h.mounter, Pauser: h.pauser,
 		Author: "test", Boot: h.boot, Logger: h.logger,
-		Started: h.started, Reserve: h.reserve, Replicate: h.replicate,
+		Started: h.started, Reserve: h.reserve, Replicate: h.replicate, Again: 5 * time.Millisecond,
 		Now: h.clock,
 		Step: func(label string) error {
 			if h.step == nil {

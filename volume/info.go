@@ -70,6 +70,10 @@ func (m *Manager) info(ctx context.Context, r *record, withDirty bool) (*Info, e
 	if errors.Is(err, syscall.ENOSPC) {
 		dirty, err = true, nil // there was something to store
 	}
+	if errors.Is(err, snapshot.ErrNotFound) || errors.Is(err, snapshot.ErrUnavailable) {
+		m.log.Error("look for changes", logVolume, r.Name, logError, err)
+		return i, nil // all else is known
+	}
 	i.Dirty = &dirty
 	return i, err
 }

@@ -4,6 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/volary/volary/snapshot"
+)
+
+// DefaultAgain is how often what could not be brought back is tried again, and startWait how long at a time.
+const (
+	DefaultAgain = 10 * time.Second
+	startWait    = 20 * time.Second
 )
 
 // Keys of log records.
@@ -55,8 +66,8 @@ func (m *Manager) expectStart() error {
 	return err
 }
 
-// startOnce brings a volume back that was not yet. It is called with the volume's lock. What fails is not tried
-// again, but by whoever mounts the volume.
+// startOnce brings a volume back that was not yet. It is called with the volume's lock. What fails is tried again by
+// Run, and by whoever mounts the volume.
 func (m *Manager) startOnce(ctx context.Context, name string) error {
 	m.mu.Lock()
 	waits := m.unstarted[name]
@@ -64,6 +75,47 @@ func (m *Manager) startOnce(ctx context.Context, name string) error {
 	if !waits {
 		return nil
 	}
+	return m.bringBack(ctx, name)
+}
+
+// startAgain brings back, now and then, what could not be brought back: where blocks come from may be reachable again.
+func (m *Manager) startAgain(ctx context.Context) {
+	tick := time.NewTicker(m.o.Again)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		m.mu.Lock()
+		names := slices.Sorted(maps.Keys(m.again))
+		m.mu.Unlock()
+		for _, name := range names {
+			if err := m.tryAgain(ctx, name); err != nil && ctx.Err() == nil {
+				m.log.Debug("still cannot be brought back", logVolume, name, logError, err)
+			}
+		}
+	}
+}
+
+func (m *Manager) tryAgain(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, startWait)
+	defer cancel()
+	unlock, err := m.acquire(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := m.bringBack(ctx, name); err != nil {
+		return err
+	}
+	m.log.Info("brought back", logVolume, name)
+	return nil
+}
+
+// bringBack is called with the volume's lock.
+func (m *Manager) bringBack(ctx context.Context, name string) error {
 	var r *record
 	err := m.withReserve(func() (err error) {
 		r, err = m.start(ctx, name)
@@ -74,6 +126,9 @@ func (m *Manager) startOnce(ctx context.Context, name string) error {
 	}
 	m.mu.Lock()
 	delete(m.unstarted, name)
+	if delete(m.again, name); err != nil && r != nil {
+		m.again[name] = true
+	}
 	m.mu.Unlock()
 	if err == nil && len(r.Users) > 0 && m.o.Started != nil {
 		var i *Info
@@ -81,8 +136,12 @@ func (m *Manager) startOnce(ctx context.Context, name string) error {
 			m.o.Started(i)
 		}
 	}
-	if err != nil {
+	switch {
+	case r == nil:
+	case err != nil:
 		m.failed(r, FailedStart, err)
+	default:
+		m.wentWell(r, FailedStart)
 	}
 	return err
 }
@@ -106,7 +165,11 @@ func (m *Manager) start(ctx context.Context, name string) (*record, error) {
 			return r, err
 		}
 	}
-	return r, m.mountOverlay(ctx, r)
+	err = m.mountOverlay(ctx, r)
+	if refuser, ok := m.o.Mounter.(Refuser); ok && errors.Is(err, snapshot.ErrNotFound) {
+		err = errors.Join(err, refuser.Refuse(ctx, m.overlayDir(r.Overlay.ID)))
+	}
+	return r, err
 }
 
 // keepPinned pins the head anew if somebody else unpinned it.

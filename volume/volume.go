@@ -95,6 +95,13 @@ type MountOptions struct {
 	IOTimeout time.Duration // how long a block of the base is waited for; 0: what the Mounter was made with
 }
 
+// Refuser is what a Mounter is beyond that if a mount outlives the process.
+type Refuser interface {
+	// Refuse gives errors to who uses what an earlier process mounted at dir, instead of having them wait, until
+	// Mount is called.
+	Refuse(ctx context.Context, dir string) error
+}
+
 // Limiter is what a Mounter is beyond that if it knows how much space changes take.
 type Limiter interface {
 	// Space says what the changes in dir take, and whether they are kept from taking more than Size.
@@ -135,6 +142,7 @@ type Options struct {
 	Logger    *slog.Logger             // nil discards
 	Now       func() time.Time         // nil: time.Now
 	Reserve   uint64                   // bytes of the disk that Start and Run keep free for finishing what was begun; 0: none
+	Again     time.Duration            // how often what Start could not bring back is tried again; 0: DefaultAgain
 	Boot      string                   // names the boot of the machine; empty: ask the kernel
 	Started   func(*Info)              // nil, or called with each volume that is mounted again, before anybody else has it
 	Step      func(label string) error // nil, or called before each durable step; its error stops there
@@ -156,6 +164,7 @@ type Manager struct {
 	mu        sync.Mutex
 	locks     map[string]*nameLock
 	unstarted map[string]bool    // volumes that are to be brought back first
+	again     map[string]bool    // those that could not be, which is tried again
 	looks     map[string]look    // by the overlays' IDs
 	failures  map[string]Failure // by the volumes' IDs
 
@@ -183,7 +192,10 @@ func Open(dir string, o Options) (*Manager, error) {
 	if o.Boot == "" {
 		o.Boot = bootID()
 	}
-	m := &Manager{o: o, dir: dir, db: db, log: o.Logger, locks: map[string]*nameLock{}, unstarted: map[string]bool{}, retired: make(chan struct{}, 1), looks: map[string]look{}, failures: map[string]Failure{}}
+	if o.Again == 0 {
+		o.Again = DefaultAgain
+	}
+	m := &Manager{o: o, dir: dir, db: db, log: o.Logger, locks: map[string]*nameLock{}, unstarted: map[string]bool{}, again: map[string]bool{}, retired: make(chan struct{}, 1), looks: map[string]look{}, failures: map[string]Failure{}}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}

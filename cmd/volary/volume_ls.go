@@ -151,7 +151,7 @@ func inspectText(out io.Writer, i *volume.Info) {
 	case i.Elsewhere:
 		fmt.Fprintln(w, "elsewhere\tother hosts have it; this one has nothing of its own")
 	case i.Dirty == nil:
-		fmt.Fprintln(w, "changes\tunknown without the daemon")
+		fmt.Fprintln(w, "changes\tunknown: there is no daemon, or the base cannot be read")
 	case *i.Dirty:
 		fmt.Fprintf(w, "changes\tnot committed, on %s\n", i.Base)
 	}

@@ -28,12 +28,14 @@ const (
 
 // What go-fuse does not export of the protocol (include/uapi/linux/fuse.h).
 const (
-	opRead       = 15
-	opInterrupt  = 36
-	notifyResend = 7
-	inHeader     = 40 // bytes
-	outHeader    = 16
-	readIn       = 40
+	opRead        = 15
+	opInterrupt   = 36
+	opForget      = 2
+	opBatchForget = 42
+	notifyResend  = 7
+	inHeader      = 40 // bytes
+	outHeader     = 16
+	readIn        = 40
 )
 
 // Connection is what it takes to go on with a mount whose server is gone.
@@ -49,9 +51,9 @@ func (c Connection) Close() error { return errors.Join(c.Device.Close(), c.Table
 // Server answers the requests of one mount, until it is unmounted.
 type Server struct {
 	conn  Connection
-	fd    int // of conn.Device
-	view  *View
-	proto *fuse.ProtocolServer
+	fd    int                  // of conn.Device
+	view  *View                // nil if all is refused
+	proto *fuse.ProtocolServer // of view
 	log   *slog.Logger
 	room  func() ([]byte, error) // makes a worker's memory
 	again func() error           // asks the kernel for the requests that were not answered
@@ -81,6 +83,19 @@ func Resume(ctx context.Context, s *tree.Snapshot, c Connection, o Options) (*Se
 	if err != nil {
 		c.Close()
 		return nil, fmt.Errorf("go on with a mount of %s: %w", s.CID, err)
+	}
+	srv.serve()
+	return srv, nil
+}
+
+// Refuse answers what is asked of a mount with an I/O error, for a snapshot that cannot be had: without an answer, who
+// asks could not even be killed. It takes the connection over as Resume does, for which it can be stopped.
+func Refuse(c Connection, l *slog.Logger) (*Server, error) {
+	srv := &Server{conn: c, fd: int(c.Device.Fd()), log: l, room: buffer}
+	srv.again = srv.resend
+	if err := srv.again(); err != nil && !errors.Is(err, errNoResend) {
+		c.Close()
+		return nil, fmt.Errorf("refuse what a mount is asked: %w", err)
 	}
 	srv.serve()
 	return srv, nil
@@ -123,8 +138,10 @@ func (s *Server) Connection() Connection { return s.conn }
 // Wait returns when the mount has ended.
 func (s *Server) Wait() {
 	s.work.Wait()
-	s.view.ahead.wait()
-	s.view.memory.forget(s.view.number)
+	if s.view != nil {
+		s.view.ahead.wait()
+		s.view.memory.forget(s.view.number)
+	}
 }
 
 // greet answers the kernel's first request, and returns the answer.
@@ -288,12 +305,16 @@ func (w *worker) handBack(request []byte) {
 
 func (w *worker) handle(request []byte) {
 	var answer [][]byte
-	switch op := binary.LittleEndian.Uint32(request[4:]); op {
-	case opRead:
-		answer = w.read(request)
-	case opInterrupt:
+	switch op := binary.LittleEndian.Uint32(request[4:]); {
+	case op == opInterrupt:
 		// Nobody expects a read of a file to be interrupted, and each is bounded in time: the kernel is to stop asking.
 		answer = [][]byte{w.header(request, 0, fuse.ENOSYS)}
+	case w.view == nil && (op == opForget || op == opBatchForget):
+		return
+	case w.view == nil:
+		answer = [][]byte{w.header(request, 0, fuse.EIO)}
+	case op == opRead:
+		answer = w.read(request)
 	default:
 		n, _ := w.proto.HandleRequest([][]byte{request}, [][]byte{w.out})
 		if n == 0 {

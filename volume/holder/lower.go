@@ -79,7 +79,12 @@ type served struct {
 	server   *view.Server
 	snapshot string
 	options  volume.MountOptions
+	refused  bool          // all that is asked of it
 	ended    chan struct{} // closed when nobody can use the mount any more
+}
+
+func newServed(srv *view.Server, root cid.Cid, o volume.MountOptions) *served {
+	return &served{server: srv, snapshot: root.KeyString(), options: lasting(o), ended: make(chan struct{})}
 }
 
 // NewLower returns a Lower that serves nothing yet.
@@ -101,7 +106,7 @@ func (l *Lower) Mount(ctx context.Context, s *tree.Snapshot, dir string, o volum
 	if err != nil {
 		return err
 	}
-	m := &served{srv, s.CID.KeyString(), lasting(o), make(chan struct{})}
+	m := newServed(srv, s.CID, o)
 	if err := l.hold(ctx, dir, s, m); err != nil {
 		return errors.Join(err, view.Unmount(dir))
 	}
@@ -129,8 +134,10 @@ func (l *Lower) goOn(ctx context.Context, s *tree.Snapshot, dir string, o volume
 	switch {
 	case !mounted:
 		return false, nil
-	case was != nil:
+	case was != nil && !was.refused:
 		return true, was.same(s, dir, o)
+	case was != nil:
+		was.server.Stop()
 	}
 	return l.resume(ctx, s, dir, o)
 }
@@ -216,7 +223,7 @@ func (l *Lower) resume(ctx context.Context, s *tree.Snapshot, dir string, o volu
 	if err != nil {
 		return false, err
 	}
-	return true, l.serve(dir, &served{srv, s.CID.KeyString(), lasting(o), make(chan struct{})})
+	return true, l.serve(dir, newServed(srv, s.CID, o))
 }
 
 // held gets a mount from the holder.

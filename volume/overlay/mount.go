@@ -39,6 +39,7 @@ type Lower interface {
 	Resume(ctx context.Context, s *tree.Snapshot, dir string, o volume.MountOptions) (alive bool, err error)
 	Mount(ctx context.Context, s *tree.Snapshot, dir string, o volume.MountOptions) error
 	Unmount(ctx context.Context, dir string) error
+	Refuse(ctx context.Context, dir string) error
 }
 
 // Mounter is the [volume.Mounter] of the kernel's overlayfs. It needs root.
@@ -49,6 +50,7 @@ var (
 	_ volume.Salvager     = (*Mounter)(nil)
 	_ volume.ChangeTeller = (*Mounter)(nil)
 	_ volume.Limiter      = (*Mounter)(nil)
+	_ volume.Refuser      = (*Mounter)(nil)
 )
 
 // New returns a mounter whose lower layers lower makes.
@@ -92,6 +94,11 @@ func (m *Mounter) Mount(ctx context.Context, base *tree.Snapshot, dir string, o 
 		return fmt.Errorf("mount overlay: %w", err)
 	}
 	return nil
+}
+
+// Refuse implements [volume.Refuser].
+func (m *Mounter) Refuse(ctx context.Context, dir string) error {
+	return m.lower.Refuse(ctx, filepath.Join(dir, lowerDir))
 }
 
 // onto makes the directory that something is mounted on. It is there only as long as something is: what is written to

@@ -55,7 +55,7 @@ var mayImport = map[string][]string{
 	"pinset/kept":            {"pinset", "pinset/local", "snapshot", "snapshot/importer", "snapshot/kubo", "snapshot/store"},
 	"pinset/directory":       {"head", "namespace", "pinset"},
 	"pinset/outbox":          {"pinset", "snapshot", "statedb"},
-	"volume":                 {"pinset", "snapshot", "snapshot/apply", "snapshot/durable", "snapshot/importer", "snapshot/meta", "snapshot/tree", "snapshot/unixfs", "volume/mounts"},
+	"volume":                 {"pinset", "snapshot", "snapshot/apply", "snapshot/durable", "snapshot/importer", "snapshot/meta", "snapshot/tree", "snapshot/unixfs", "statedb", "volume/mounts"},
 	"volume/overlay":         {"snapshot", "snapshot/apply", "snapshot/importer", "snapshot/meta", "snapshot/restorer", "snapshot/tree", "snapshot/unixfs", "volume", "volume/mounts", "volume/procs", "volume/quota"},
 	"volume/mounts":          {},
 	"volume/procs":           {"volume/mounts"},

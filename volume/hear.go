@@ -8,8 +8,8 @@ import (
 	"github.com/volary/volary/snapshot"
 )
 
-// Hear takes over what other hosts did to the volumes that are recorded here: they gave them other names, or removed
-// them. A volume that is mounted, or has changes that are not committed, stays as it is until it has none. What goes
+// Hear takes over what other hosts did to the volumes that are recorded here: they gave them other names, removed them,
+// or brought them back. A volume that is mounted, or has changes that are not committed, stays as it is until it has none. What goes
 // wrong with one volume is logged, and hinders no other.
 func (m *Manager) Hear(ctx context.Context) error {
 	m.refresh(ctx)
@@ -17,8 +17,16 @@ func (m *Manager) Hear(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range rs {
-		if err := m.hearOf(ctx, r); err != nil {
+	removed, err := m.db.list(bucketTrash)
+	if err != nil {
+		return err
+	}
+	for _, r := range append(rs, removed...) {
+		take := m.hearOf
+		if !r.Removed.IsZero() {
+			take = m.hearBack
+		}
+		if err := take(ctx, r); err != nil {
 			m.log.Error("cannot take over what other hosts did", logVolume, r.Name, logError, err)
 		}
 		if err := ctx.Err(); err != nil {
@@ -26,6 +34,36 @@ func (m *Manager) Hear(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// hearBack takes a volume out of the trash that another host brought back.
+func (m *Manager) hearBack(ctx context.Context, r *record) error {
+	last, back, err := m.broughtBack(ctx, r)
+	if err != nil || !back {
+		return err
+	}
+	unlock, err := m.lock(ctx, r.Name, last.Name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if there, err := m.db.inTrash(r.ID); err != nil || !there {
+		return err
+	}
+	r = m.recordOf(last)
+	if err := m.db.adopt(r); !errors.Is(err, ErrExist) {
+		return err
+	}
+	return nil // as in hearOf
+}
+
+// broughtBack reports whether a volume in the trash is one that other hosts knew to be removed, and have.
+func (m *Manager) broughtBack(ctx context.Context, r *record) (last At, back bool, _ error) {
+	if m.o.Heads == nil || !r.Told {
+		return At{}, false, nil
+	}
+	last, err := m.o.Heads.Last(ctx, r.ID)
+	return last, last.Head.Defined() && !last.Removed, err
 }
 
 // hear is Hear of the volume of a name, which it has here or on other hosts, by what is known.
@@ -114,15 +152,12 @@ func (m *Manager) removedElsewhere(ctx context.Context, r *record) bool {
 // beforeEnd moves a volume that another host removed to the state that it was removed at, if that comes after the one
 // that is recorded. One that is there again is refused.
 func (m *Manager) beforeEnd(ctx context.Context, r *record) error {
-	if m.o.Heads == nil || !r.Told {
-		return nil
-	}
-	last, err := m.o.Heads.Last(ctx, r.ID)
-	if err != nil || !last.Head.Defined() {
-		return err
-	}
-	if !last.Removed {
+	last, back, err := m.broughtBack(ctx, r)
+	if back {
 		return fmt.Errorf("another host brought it back, as %q: %w", last.Name, ErrExist)
+	}
+	if err != nil || !last.Removed {
+		return err
 	}
 	for a, err := range m.history(ctx, last.Head) {
 		switch {

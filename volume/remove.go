@@ -113,6 +113,9 @@ func (m *Manager) purge(ctx context.Context, r *record) error {
 	if there, err := m.db.inTrash(r.ID); err != nil || !there {
 		return err // it was taken back meanwhile
 	}
+	if _, back, err := m.broughtBack(ctx, r); err != nil || back {
+		return err // what keeps its states is not this host's alone to take away
+	}
 	needed, err := m.needed(r.ID)
 	if err != nil {
 		return err

@@ -2,7 +2,6 @@ package volume
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,20 +9,18 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/statedb"
 )
 
 // stateVersion is the version of the database that this program writes.
 const stateVersion = 1
 
-// The database: bucket "state" has the version, "volumes" the records by name, "trash" those of removed volumes
+// The database: bucket "volumes" has the records by name, "trash" those of removed volumes
 // by ID, "retired" the IDs of overlays whose directories are to be deleted.
 var (
-	bucketState   = []byte("state")
 	bucketVolumes = []byte("volumes")
 	bucketTrash   = []byte("trash")
 	bucketRetired = []byte("retired")
-	keyVersion    = []byte("version")
 )
 
 // record is what is durable of a volume.
@@ -59,47 +56,12 @@ type overlayRecord struct {
 // state is the database. Each change is one transaction, durable when it returns.
 type state struct{ db *bolt.DB }
 
-func openState(path string) (s *state, err error) {
-	// bbolt panics on a file that is damaged in its structure.
-	defer func() {
-		if r := recover(); r != nil {
-			s, err = nil, fmt.Errorf("%s is damaged (%v): %w", path, r, snapshot.ErrDamaged)
-		}
-	}()
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: 3 * time.Second, FreelistType: bolt.FreelistMapType})
+func openState(path string) (*state, error) {
+	db, err := statedb.Open(path, stateVersion, bucketVolumes, bucketTrash, bucketRetired)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
-	s = &state{db}
-	if err := s.prepare(); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), db.Close())
-	}
-	return s, nil
-}
-
-func (s *state) prepare() error {
-	var version int
-	err := s.db.View(func(tx *bolt.Tx) error {
-		b := tx.Bucket(bucketState)
-		if b == nil {
-			return nil
-		}
-		return json.Unmarshal(b.Get(keyVersion), &version)
-	})
-	switch {
-	case err != nil || version == stateVersion:
-		return err
-	case version > stateVersion:
-		return fmt.Errorf("version %d, this program knows %d: %w", version, stateVersion, ErrNewer)
-	}
-	return s.db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketState, bucketVolumes, bucketTrash, bucketRetired} {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return err
-			}
-		}
-		return tx.Bucket(bucketState).Put(keyVersion, fmt.Append(nil, stateVersion))
-	})
+	return &state{db}, nil
 }
 
 func (s *state) close() error { return s.db.Close() }

@@ -27,6 +27,7 @@ import (
 	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/importer"
 	"github.com/volary/volary/snapshot/tree"
+	"github.com/volary/volary/statedb"
 	"github.com/volary/volary/volume/mounts"
 )
 
@@ -44,7 +45,7 @@ var (
 	// ErrInvalid says that a name, reference or option is not one.
 	ErrInvalid = errors.New("invalid")
 	// ErrNewer says that a newer version of the program wrote the state.
-	ErrNewer = errors.New("volumes were written by a newer version")
+	ErrNewer = statedb.ErrNewer
 	// ErrCannotPause says that there are processes that cannot be stopped while files are read.
 	ErrCannotPause = errors.New("cannot pause those who use the volume")
 	// ErrCannotMount says that this process has nothing to mount with.

@@ -76,7 +76,7 @@ func (h *Host) Move(ctx context.Context, progress func(blocks, bytes int)) (m Mo
 	if err != nil {
 		return m, err
 	}
-	for _, root := range roots {
+	for root := range roots {
 		x := h.o.Kubo.Session()
 		_, err := h.send(ctx, x, root, func(n, bytes int) {
 			m.Blocks += n
@@ -102,26 +102,20 @@ func (h *Host) Move(ctx context.Context, progress func(blocks, bytes int)) (m Mo
 	return m, nil
 }
 
-// roots are all that pins and tags keep, each once.
-func (h *Host) roots(ctx context.Context) (roots []cid.Cid, _ error) {
-	seen := map[cid.Cid]bool{}
-	add := func(c cid.Cid) {
-		if !seen[c] {
-			seen[c] = true
-			roots = append(roots, c)
-		}
-	}
+// roots are all that pins and tags keep.
+func (h *Host) roots(ctx context.Context) (map[cid.Cid]bool, error) {
+	roots := map[cid.Cid]bool{}
 	for p, err := range h.All(ctx) {
 		if err != nil {
 			return nil, err
 		}
-		add(p.Root)
+		roots[p.Root] = true
 	}
 	for t, err := range h.Tags(ctx) {
 		if err != nil {
 			return nil, err
 		}
-		add(t.Root)
+		roots[t.Root] = true
 	}
 	return roots, nil
 }
@@ -131,19 +125,16 @@ func (h *Host) roots(ctx context.Context) (roots []cid.Cid, _ error) {
 func (h *Host) Reconcile(ctx context.Context, dryRun bool) (released int, _ error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	wanted, err := h.roots(ctx)
+	if err != nil {
+		return 0, err
+	}
 	var gone []kubo.Keep
 	for k, err := range h.o.Kubo.Kept(ctx) {
 		if err != nil {
 			return 0, err
 		}
-		if k.Host != h.o.Host || k.Purpose != purpose {
-			continue
-		}
-		wanted, err := h.wanted(ctx, k.Commit)
-		if err != nil {
-			return 0, err
-		}
-		if !wanted {
+		if k.Host == h.o.Host && k.Purpose == purpose && !wanted[k.Commit] {
 			gone = append(gone, k)
 		}
 	}

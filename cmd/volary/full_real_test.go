@@ -4,14 +4,21 @@ package main
 
 import "testing"
 
-// withVolume has a daemon on a small disk, with a volume data mounted at mnt; disk and daemon are gone with the shell.
+// onFullDisk runs a script beside a daemon whose state is on a small disk, with a volume data mounted at mnt.
+func onFullDisk(t *testing.T, script string) {
+	t.Helper()
+	dir := t.TempDir()
+	t.Cleanup(func() { letGo(dir) })
+	shell(t, dir, withVolume+script)
+}
+
 const withVolume = `
 truncate -s 200M disk.img; mkfs.ext4 -q -m 0 disk.img; mkdir disk; mount -o loop disk.img disk
 export VOLARY_HOME=$PWD/disk/state
 until_ok() { for _ in $(seq 600); do if "$@" >/dev/null 2>&1; then return; fi; sleep 0.05; done; echo "in vain: $*" >&2; return 1; }
 daemon() { volary daemon --reserve 24MiB 2>>log & pid=$!; until_ok grep -q listening log; }
 stop() { kill $pid && wait $pid; }
-end() { set +e; cat log >&2; umount mnt; volary volume umount data; umount $VOLARY_HOME/volumes/overlays/*/merged; timeout 5 umount $VOLARY_HOME/volumes/overlays/*/closed/base; stop; until_ok umount disk; }
+end() { set +e; cat log >&2; kill $pid; }
 trap end EXIT
 mkdir base mnt; echo base > base/a; volary snapshot base --tag base
 daemon
@@ -22,7 +29,7 @@ refused() { code=$1; shift; status=0; "$@" 2>err || status=$?; cat err >&2; test
 `
 
 func TestRealWhatAFullDiskHasIsCommitted(t *testing.T) {
-	shell(t, t.TempDir(), withVolume+`
+	onFullDisk(t, `
 head -c 500000 /dev/urandom > mnt/new
 fill dd if=/dev/zero of=mnt/zeros bs=64k
 sync; fill sh -c 'cat /dev/zero >> mnt/zeros'
@@ -46,11 +53,13 @@ fill dd if=/dev/zero of=mnt/other bs=64k
 volary volume rm --force data
 volary volume undelete data
 volary volume inspect data
-! volary volume umount data 2>/dev/null`)
+! volary volume umount data 2>/dev/null
+stop
+until_ok umount disk`)
 }
 
 func TestRealWhatDoesNotFitTheDiskStaysInTheVolume(t *testing.T) {
-	shell(t, t.TempDir(), withVolume+`
+	onFullDisk(t, `
 fill dd if=/dev/urandom of=mnt/large bs=64k
 sum=$(sha256sum < mnt/large)
 refused 6 volary volume commit data
@@ -68,5 +77,7 @@ cid=$(volary volume commit data)
 volary volume umount data
 volary restore $cid restored
 test "$(sha256sum < restored/large)" = "$sum"
-volary verify $cid`)
+volary verify $cid
+stop
+until_ok umount disk`)
 }

@@ -28,7 +28,7 @@ type stamp struct {
 // readLayers imports the layers of a mount, again while directories change: one that was moved meanwhile may
 // have been seen in both of its places, or in neither. It returns the paths that did not settle.
 func readLayers(ctx context.Context, s volume.Session, dir string, o importer.Options) (*snapshot.Commit, []string, error) {
-	before, err := stamps(filepath.Join(dir, upperDir))
+	before, err := stamps(ctx, filepath.Join(dir, upperDir))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -37,7 +37,7 @@ func readLayers(ctx context.Context, s volume.Session, dir string, o importer.Op
 		if err != nil {
 			return nil, nil, err
 		}
-		after, err := stamps(filepath.Join(dir, upperDir))
+		after, err := stamps(ctx, filepath.Join(dir, upperDir))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -52,27 +52,13 @@ func readLayers(ctx context.Context, s volume.Session, dir string, o importer.Op
 	}
 }
 
-// stamps are those of a directory and all below it, by path.
-func stamps(dir string) (map[string]stamp, error) {
+// stamps are those of a directory and all directories below it, by path.
+func stamps(ctx context.Context, dir string) (map[string]stamp, error) {
 	found := map[string]stamp{}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if passed(err) {
-			return nil
+	err := eachFile(ctx, dir, func(rel string, st *syscall.Stat_t) {
+		if st.Mode&syscall.S_IFMT == syscall.S_IFDIR {
+			found[rel] = stamp{st.Ino, st.Ctim}
 		}
-		if err != nil || !d.IsDir() {
-			return err
-		}
-		fi, err := os.Lstat(path)
-		if passed(err) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		st := fi.Sys().(*syscall.Stat_t)
-		rel, err := filepath.Rel(dir, path)
-		found[rel] = stamp{st.Ino, st.Ctim}
-		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look for changed directories: %w", err)
@@ -83,7 +69,18 @@ func stamps(dir string) (map[string]stamp, error) {
 // LastChange implements [volume.ChangeTeller]: the newest stamp of what is in upper. A store through a mapping shows
 // once the kernel has written the page.
 func (m *Mounter) LastChange(ctx context.Context, dir string) (newest time.Time, _ error) {
-	err := filepath.WalkDir(filepath.Join(dir, layersDir, upperDir), func(path string, _ fs.DirEntry, err error) error {
+	err := eachFile(ctx, filepath.Join(dir, layersDir, upperDir), func(_ string, st *syscall.Stat_t) {
+		if t := time.Unix(st.Ctim.Unix()); t.After(newest) {
+			newest = t
+		}
+	})
+	return newest, err
+}
+
+// eachFile calls see with a directory and all that is below it, as far as it stays there meanwhile; paths are relative
+// to the directory.
+func eachFile(ctx context.Context, dir string, see func(rel string, st *syscall.Stat_t)) error {
+	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if err == nil {
 			err = ctx.Err()
 		}
@@ -97,13 +94,12 @@ func (m *Mounter) LastChange(ctx context.Context, dir string) (newest time.Time,
 		if err != nil {
 			return err
 		}
-		c := fi.Sys().(*syscall.Stat_t).Ctim
-		if t := time.Unix(c.Unix()); t.After(newest) {
-			newest = t
+		rel, err := filepath.Rel(dir, path)
+		if err == nil {
+			see(rel, fi.Sys().(*syscall.Stat_t))
 		}
-		return nil
+		return err
 	})
-	return newest, err
 }
 
 // differing names the directories that changed, came or went.

@@ -91,30 +91,15 @@ func (m *Mounter) Release(dir string) error {
 func count(ctx context.Context, dir string) (used uint64, _ error) {
 	type file struct{ dev, ino uint64 }
 	seen := map[file]bool{}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil {
-			err = ctx.Err()
-		}
-		var fi os.FileInfo
-		if err == nil {
-			fi, err = os.Lstat(path)
-		}
-		if passed(err) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		st := fi.Sys().(*syscall.Stat_t)
-		if st.Nlink > 1 && !d.IsDir() {
+	err := eachFile(ctx, dir, func(_ string, st *syscall.Stat_t) {
+		if st.Nlink > 1 && st.Mode&syscall.S_IFMT != syscall.S_IFDIR {
 			f := file{st.Dev, st.Ino}
 			if seen[f] {
-				return nil
+				return
 			}
 			seen[f] = true
 		}
 		used += uint64(st.Blocks) * 512
-		return nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("count what changes take: %w", err)

@@ -67,6 +67,14 @@ type Replica struct {
 	Attempts int       // to pin
 }
 
+// Held is how often the peers of a set hold a root, in short.
+type Held struct {
+	Root     cid.Cid
+	State    State
+	Have     int // peers that hold it
+	Min, Max int // how many are to, as in Status
+}
+
 // Of returns an owner's pin, if there is one.
 func (s Status) Of(owner string) (p Pin, pinned bool) {
 	for _, p := range s.Pins {

@@ -23,11 +23,16 @@ func logCommand() *cli.Command {
 		ArgsUsage: "[REF]",
 		Description: "Without REF, lists every snapshot that is kept on this host, the newest first. With REF, lists it\n" +
 			"and its ancestors; of those that are no longer kept, the CID and the time are all there is.",
-		Flags: []cli.Flag{
-			&cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Usage: "list at most `N`"},
-		},
+		Flags:  logFlags(),
 		Action: showLog,
 	}, 0, 1)
+}
+
+func logFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Usage: "list at most `N`"},
+		&cli.BoolFlag{Name: "replicas", Usage: "say how many peers of the cluster hold each snapshot, of how many at least"},
+	}
 }
 
 func showLog(c *cli.Context) error {
@@ -40,6 +45,11 @@ func showLog(c *cli.Context) error {
 	}
 	defer host.Close()
 	l := logger{c: c, host: host.Host, out: outputOf(c), left: c.Int("limit")}
+	if c.Bool("replicas") {
+		if l.replicas, err = heldForLines(c, host.Host); err != nil {
+			return err
+		}
+	}
 	if c.NArg() == 0 {
 		err = l.kept()
 	} else {
@@ -56,6 +66,8 @@ type logger struct {
 	host *api.Host
 	out  output
 	left int // lines still to print; 0: no limit
+
+	replicas *held // nil: they are not shown
 
 	unreadable int
 }
@@ -128,12 +140,13 @@ func (l *logger) show(root cid.Cid, a *snapshot.Ancestor) (more bool, err error)
 	if err := j.describe(l.c.Context, l.host, root); err != nil {
 		return false, err
 	}
-	err = l.out.object(j, func(w io.Writer) { logText(w, root, j, s == nil) })
+	j.Replication = l.replicas.json(root)
+	err = l.out.object(j, func(w io.Writer) { logText(w, root, j, s == nil, l.replicas != nil) })
 	l.left--
 	return l.left != 0, err
 }
 
-func logText(w io.Writer, root cid.Cid, j snapshotJSON, gone bool) {
+func logText(w io.Writer, root cid.Cid, j snapshotJSON, gone, replicas bool) {
 	when := strings.Repeat(" ", len(time.DateTime))
 	if j.Time != nil {
 		when = timeText(*j.Time)
@@ -154,6 +167,9 @@ func logText(w io.Writer, root cid.Cid, j snapshotJSON, gone bool) {
 	}
 	if j.Volume != "" {
 		fmt.Fprintf(w, "  %s", quote(j.Volume))
+	}
+	if replicas {
+		fmt.Fprintf(w, "  replicas %s", j.Replication.column())
 	}
 	if len(j.Tags) > 0 {
 		fmt.Fprintf(w, "  (%s)", strings.Join(j.Tags, ", "))

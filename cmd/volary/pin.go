@@ -178,7 +178,7 @@ func pinStatusCommand() *cli.Command {
 		Usage:     "ask the cluster's peers how far they are with a snapshot, or with all",
 		ArgsUsage: "[REF]",
 		Description: "With a REF there is a line for each peer, in the cluster's own terms. Without one there is a line for each snapshot that\n" +
-			"this host keeps, and the cluster is asked about each.",
+			"this host keeps.",
 		Action: onHost(readOnly, pinStatus),
 	}, 0, 1)
 }
@@ -292,10 +292,7 @@ func printReplicas(c *cli.Context, host *openedHost, root cid.Cid, st pinset.Sta
 }
 
 func allPinStatus(c *cli.Context, host *openedHost) error {
-	if _, err := host.Replicas.Waiting(c.Context); err != nil {
-		return err
-	}
-	queued, err := queuedRoots(c.Context, host.Host)
+	held, err := heldRoots(c.Context, host.Host)
 	if err != nil {
 		return err
 	}
@@ -308,11 +305,7 @@ func allPinStatus(c *cli.Context, host *openedHost) error {
 			continue
 		}
 		seen[p.Root] = true
-		st, err := host.Replicas.Status(c.Context, p.Root)
-		if err != nil {
-			return err
-		}
-		j := newReplicasJSON(p.Root, st, queued)
+		j := held.of(p.Root)
 		if err := outputOf(c).line(j, "%s  %s", j.Root, j.summary()); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strconv"
 	"strings"
@@ -11,7 +12,6 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/urfave/cli/v2"
 
-	"github.com/volary/volary/pinset"
 	"github.com/volary/volary/volume"
 	"github.com/volary/volary/volume/api"
 )
@@ -40,23 +40,33 @@ func pinWaitCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				st, err := waitFor(c, host.Host, root, o)
+				w, err := waitFor(c, host.Host, root, o)
 				if err != nil {
 					return err
 				}
-				return printReplicas(c, host, root, st)
+				return printReplicas(c, host, w.Root, w.Status)
 			})(c)
 		},
 	}, 1, 1)
 }
 
 // waitFor waits for replicas. That there are too few at the end is told as what is done but not all.
-func waitFor(c *cli.Context, host *api.Host, root cid.Cid, o api.WaitOptions) (pinset.Status, error) {
-	st, err := host.Replicas.Wait(c.Context, root, o)
+func waitFor(c *cli.Context, host *api.Host, root cid.Cid, o api.WaitOptions) (api.Waited, error) {
+	bar := newReplicaBar(c, o.Replicas)
+	defer bar.finish()
+	at := root
+	o.Progress = func(w api.Waited) {
+		if w.Root != at {
+			at = w.Root
+			bar.say(c, fmt.Sprintf("%s is waited for, the newer state of the volume that took the place of %s before the cluster was told", at, root))
+		}
+		bar.replicas(w.Status)
+	}
+	w, err := host.Replicas.Wait(c.Context, root, o)
 	if c.Context.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
 		err = incompleteError{err.Error()}
 	}
-	return st, err
+	return w, err
 }
 
 // waitFlags are for verbs that make something which a cluster is to have.

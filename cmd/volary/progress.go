@@ -1,7 +1,10 @@
 package main
 
 import (
+	"cmp"
+	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -9,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"github.com/volary/volary/pinset"
 	"github.com/volary/volary/snapshot/archive"
 )
 
@@ -17,6 +21,7 @@ type progress struct {
 	bar     *pb.ProgressBar
 	stop    chan struct{}
 	watcher sync.WaitGroup
+	wanted  int // replicas
 }
 
 const (
@@ -31,6 +36,46 @@ func newProgress(c *cli.Context, verb string) *progress {
 	}
 	bar := barOpenEnd.New(0).SetWriter(f).Set(pb.Bytes, true).Set(pb.CleanOnFinish, true).Set("verb", verb)
 	return &progress{bar: bar.Start()}
+}
+
+// barReplicas has the peers in the cluster's own terms.
+const barReplicas pb.ProgressBarTemplate = `{{string . "verb"}} {{counters . }} {{string . "peers"}} {{etime .}}`
+
+// newReplicaBar is for waiting for so many replicas, or for as many as are needed.
+func newReplicaBar(c *cli.Context, wanted int) *progress {
+	p := newProgress(c, "replicas")
+	p.wanted = wanted
+	if p.bar != nil {
+		p.bar.Set(pb.Bytes, false).SetTemplate(barReplicas)
+	}
+	return p
+}
+
+// replicas takes what the peers say.
+func (p *progress) replicas(st pinset.Status) {
+	if p.bar == nil {
+		return
+	}
+	have, peers := 0, []string{}
+	for _, r := range st.Replicas {
+		if r.Pinned {
+			have++
+		}
+		peers = append(peers, cmp.Or(r.Name, r.Peer)+" "+r.State)
+	}
+	text := quote(strings.Join(peers, ", "))
+	if st.State == pinset.Unpinned {
+		text = stateQueued
+	}
+	p.bar.SetTotal(int64(cmp.Or(p.wanted, max(st.Min, 1)))).SetCurrent(int64(have)).Set("peers", text)
+}
+
+// say prints a line on standard error, above the bar.
+func (p *progress) say(c *cli.Context, line string) {
+	if p.bar != nil {
+		line = "\r\x1b[K" + line
+	}
+	fmt.Fprintln(c.App.ErrWriter, line)
 }
 
 // blocks takes the running totals of an export or import.

@@ -49,8 +49,9 @@ type snapshotJSON struct {
 	Source      string            `json:"source,omitempty"` // directory it was made from, on this host
 	Volume      string            `json:"volume,omitempty"` // state of a volume it is kept for, on this host
 	Kept        bool              `json:"kept"`
-	Own         bool              `json:"own"`                  // made on this host
-	Unreadable  string            `json:"unreadable,omitempty"` // why nothing more is known
+	Own         bool              `json:"own"`                   // made on this host
+	Unreadable  string            `json:"unreadable,omitempty"`  // why nothing more is known
+	Replication *replicasJSON     `json:"replication,omitempty"` // only of log --replicas
 }
 
 func newSnapshotJSON(c cid.Cid, commit *snapshot.Commit) snapshotJSON {

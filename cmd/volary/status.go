@@ -181,7 +181,7 @@ func errorText(err error) string {
 
 func outboxStatus(q *outbox.Queue) *api.OutboxStatus {
 	s := q.Stats()
-	o := &api.OutboxStatus{Waiting: s.Waiting, Failed: s.Failed}
+	o := &api.OutboxStatus{Waiting: s.Waiting, Pinned: s.Pinned, Unpinned: s.Unpinned, Failed: s.Failed}
 	if !s.Oldest.IsZero() {
 		o.Oldest = &s.Oldest
 	}

@@ -86,7 +86,7 @@ func volumeDiscardCommand() *cli.Command {
 func volumeLogCommand() *cli.Command {
 	return command(cli.Command{
 		Name: "log", Usage: "list the snapshots of a volume, the newest first", ArgsUsage: "NAME",
-		Flags:  []cli.Flag{&cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Usage: "list at most `N`"}},
+		Flags:  logFlags(),
 		Action: showLog,
 	}, 1, 1)
 }

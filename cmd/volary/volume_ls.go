@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -10,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/volary/volary/volume"
+	"github.com/volary/volary/volume/api"
 )
 
 func volumeLsCommand() *cli.Command {
@@ -19,7 +22,8 @@ func volumeLsCommand() *cli.Command {
 		Description: "HEAD is the beginning of the last snapshot's CID, which stands for it wherever a REF can; --json has all of it.\n" +
 			"DIRTY is yes if something was changed since the last snapshot, perhaps back again: inspect looks closer. It is ? while\n" +
 			"somebody works on the volume, and without a daemon. FAILED is when an automatic commit failed last, if none went well\n" +
-			"since, or the mount at the daemon's start; inspect says why.",
+			"since, or the mount at the daemon's start; inspect says why. REPLICAS, where there is a cluster, is how many peers hold\n" +
+			"the last snapshot of how many at least, and ? if the cluster does not say in time.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "trash", Usage: "also list removed volumes that can be taken back"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print names only"},
@@ -37,23 +41,46 @@ func volumeLs(c *cli.Context, host *openedHost) error {
 	out := outputOf(c)
 	w := columns(out.w)
 	defer w.Flush()
+	var replicas *held
+	if !names {
+		if replicas, err = heldForLines(c, host.Host); errors.Is(err, api.ErrNoCluster) {
+			replicas = nil
+		} else if err != nil {
+			return err
+		}
+	}
 	if !names && !out.json {
-		fmt.Fprintln(w, "NAME\tHEAD\tSEQ\tCOMMITTED\tSIZE\tMOUNTED\tDIRTY\tFAILED")
+		header := "NAME\tHEAD\tSEQ\tCOMMITTED\tSIZE\tMOUNTED\tDIRTY\tFAILED"
+		if replicas != nil {
+			header += "\tREPLICAS"
+		}
+		fmt.Fprintln(w, header)
 	}
 	short := shortHeads(infos)
 	for _, i := range infos {
-		err := out.object(i, func(io.Writer) {
+		j := volumeJSON{i, replicas.json(i.Head.Cid)}
+		err := out.object(j, func(io.Writer) {
 			if names {
 				fmt.Fprintln(w, i.Name)
 				return
 			}
-			fmt.Fprintln(w, volumeLine(i, i.Head.String()[:short]))
+			line := volumeLine(i, i.Head.String()[:short])
+			if replicas != nil {
+				line += "\t" + j.Replication.column()
+			}
+			fmt.Fprintln(w, line)
 		})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// volumeJSON is a volume, and where there is a cluster how often that holds its head.
+type volumeJSON struct {
+	volume.Info
+	Replication *replicasJSON `json:"replication,omitempty"`
 }
 
 // shortHead is how much of a head is printed at least.
@@ -129,9 +156,38 @@ func volumeInspectCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return outputOf(c).object(i, func(out io.Writer) { inspectText(out, i) })
+			j, err := withReplication(c, host, i)
+			if err != nil {
+				return err
+			}
+			return outputOf(c).object(j, func(out io.Writer) {
+				inspectText(out, i)
+				if r := j.Replication; r != nil {
+					fmt.Fprint(out, "replicas of ")
+					r.print(out)
+				}
+			})
 		}),
 	}, 1, 1)
+}
+
+// withReplication adds what each peer of the cluster says of a volume's head, if there is one that answers in time.
+func withReplication(c *cli.Context, host *openedHost, i *volume.Info) (volumeJSON, error) {
+	j := volumeJSON{Info: *i}
+	ctx, done := context.WithTimeout(c.Context, statusTime)
+	defer done()
+	st, err := host.Replicas.Status(ctx, i.Head.Cid)
+	if errors.Is(err, api.ErrNoCluster) {
+		return j, nil
+	}
+	if err != nil {
+		fmt.Fprintf(c.App.ErrWriter, "replicas are not known: %v\n", err)
+		return j, nil
+	}
+	queued, err := queuedRoots(c.Context, host.Host)
+	r := newReplicasJSON(i.Head.Cid, st, queued)
+	j.Replication = &r
+	return j, err
 }
 
 func inspectText(out io.Writer, i *volume.Info) {

@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/ipfs/go-cid"
 
 	"github.com/volary/volary/pinset"
 	"github.com/volary/volary/pinset/cluster"
+	"github.com/volary/volary/volume"
 	"github.com/volary/volary/volume/api"
 )
 
@@ -22,9 +24,29 @@ func (r replicas) Status(ctx context.Context, root cid.Cid) (pinset.Status, erro
 	return r.cluster.Status(ctx, root)
 }
 
-func (r replicas) Wait(ctx context.Context, root cid.Cid, o api.WaitOptions) (pinset.Status, error) {
+func (r replicas) Wait(ctx context.Context, root cid.Cid, o api.WaitOptions) (api.Waited, error) {
 	ctx, done := context.WithTimeout(ctx, cmp.Or(o.Timeout, api.DefaultWaitTimeout))
 	defer done()
+	for {
+		st, err := r.waitFor(ctx, root, o)
+		if errors.Is(err, pinset.ErrNotPinned) {
+			if newer := r.newer(ctx, root); newer.Defined() {
+				root = newer
+				continue
+			}
+		}
+		return api.Waited{Root: root, Status: st}, err
+	}
+}
+
+// waitFor waits until the cluster was told of a root, and then for its peers.
+func (r replicas) waitFor(ctx context.Context, root cid.Cid, o api.WaitOptions) (pinset.Status, error) {
+	tell := func(st pinset.Status) {
+		if o.Progress != nil {
+			o.Progress(api.Waited{Root: root, Status: st})
+		}
+	}
+	tell(pinset.Status{State: pinset.Unpinned})
 	for _, w := range r.outbox.Waiting() {
 		if !w.Pin.Root.Equals(root) {
 			continue
@@ -33,8 +55,32 @@ func (r replicas) Wait(ctx context.Context, root cid.Cid, o api.WaitOptions) (pi
 			return st, err
 		}
 	}
-	return r.cluster.Wait(ctx, root, cluster.WaitOptions{Goal: cluster.Min, Replicas: o.Replicas})
+	return r.cluster.Wait(ctx, root, cluster.WaitOptions{Goal: cluster.Min, Replicas: o.Replicas, Progress: tell})
 }
+
+// newer is the newest state of the volume of which a root is one that is kept here, if that is another. It took the
+// root's place in the queue, if the cluster was never told of the root.
+func (r replicas) newer(ctx context.Context, root cid.Cid) cid.Cid {
+	if r.heads == nil {
+		return cid.Undef
+	}
+	of, err := r.kept.Status(ctx, root)
+	if err != nil {
+		return cid.Undef
+	}
+	for _, p := range of.Pins {
+		id, is := strings.CutPrefix(p.Owner, volume.PinOwner)
+		if !is {
+			continue
+		}
+		if last, err := r.heads.Last(ctx, id); err == nil && last.Head.Defined() && last.Head != root {
+			return last.Head
+		}
+	}
+	return cid.Undef
+}
+
+func (r replicas) Held(ctx context.Context) ([]pinset.Held, error) { return r.cluster.Held(ctx) }
 
 // replicate is a [volume.Replicator]. It ends with the process.
 func (r *remote) replicate(ctx context.Context, commit cid.Cid) error {

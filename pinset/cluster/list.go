@@ -50,29 +50,14 @@ func (s *Set) All(ctx context.Context) iter.Seq2[pinset.Pin, error] {
 
 // receive puts what an endpoint lists into the spool.
 func (s *Set) receive(ctx context.Context, e endpoint, op string, list *spool) error {
-	limited, cancel := context.WithCancelCause(ctx)
-	stalled := time.AfterFunc(s.o.Timeout, func() { cancel(fmt.Errorf("nothing came for %s", s.o.Timeout)) })
-	defer stalled.Stop()
-	defer cancel(nil)
-	pins, done := make(chan api.Pin, 64), make(chan error, 1)
-	go func() { done <- e.client.Allocations(limited, api.DataType, pins) }()
-	var full error
-	for pin := range pins {
-		stalled.Reset(s.o.Timeout)
-		if full == nil && s.ours(pin) {
-			for _, p := range s.pins(pin) {
-				full = errors.Join(full, list.add(p))
-			}
-			if full != nil {
-				cancel(full)
+	return s.listed(ctx, e, op, func(pin api.Pin) error {
+		for _, p := range s.pins(pin) {
+			if err := list.add(p); err != nil {
+				return err
 			}
 		}
-	}
-	err := <-done
-	if full != nil {
-		return fmt.Errorf("%s: %w", op, full)
-	}
-	return explain(limited, ctx, e, op, err)
+		return nil
+	})
 }
 
 // spool is a list of pins in a temporary file.

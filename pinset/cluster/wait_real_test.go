@@ -5,9 +5,12 @@ package cluster_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ipfs/go-cid"
 
 	"github.com/volary/volary/pinset"
 	"github.com/volary/volary/pinset/cluster"
@@ -75,5 +78,35 @@ func TestRecoverTriesAgainAndTellsWhatCameOfIt(t *testing.T) {
 	}
 	if st, err := s.Recover(t.Context(), pinsettest.Root(3e6)); err != nil || st.State != pinset.Unpinned {
 		t.Errorf("what is not pinned: %+v, %v", st, err)
+	}
+}
+
+func TestAllReplicasAreToldInOneGo(t *testing.T) {
+	s := fresh(t, cluster.Options{})
+	both, one := stored(t, three.Nodes[0]), stored(t, three.Nodes[1])
+	place(t, s, pinset.Pin{Root: both, Name: "both"}, cluster.Placement{Min: 2, Max: 2})
+	place(t, s, pinset.Pin{Root: one, Name: "one"}, cluster.Placement{Min: 1, Max: 1})
+	wait(t, s, both, cluster.WaitOptions{})
+	wait(t, s, one, cluster.WaitOptions{})
+	other := fresh(t, cluster.Options{})
+	place(t, other, pinset.Pin{Root: inline(t, -1), Name: "of another namespace"}, cluster.Placement{Min: 1, Max: 1})
+	all, err := s.Held(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[cid.Cid]pinset.Held{}
+	for _, h := range all {
+		got[h.Root] = h
+	}
+	want := map[cid.Cid]pinset.Held{
+		both: {Root: both, State: pinset.Pinned, Have: 2, Min: 2, Max: 2},
+		one:  {Root: one, State: pinset.Pinned, Have: 1, Min: 1, Max: 1},
+	}
+	if len(all) != 2 || !maps.Equal(got, want) {
+		t.Errorf("replicas of all: %+v, want %+v", all, want)
+	}
+	gone := fresh(t, cluster.Options{Endpoints: []string{"http://127.0.0.1:1"}})
+	if all, err := gone.Held(t.Context()); !errors.Is(err, pinset.ErrUnavailable) {
+		t.Errorf("of a cluster that is away: %v, %v", all, err)
 	}
 }

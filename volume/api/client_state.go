@@ -46,9 +46,14 @@ func (c *client) runCID(ctx context.Context, method, path string, id cid.Cid) er
 
 // list yields the lines of a stream, each decoded into a T.
 func list[T any](ctx context.Context, c *client, path string) iter.Seq2[T, error] {
+	return lines[T](ctx, c, request{method: http.MethodGet, path: path})
+}
+
+// lines is list for any request.
+func lines[T any](ctx context.Context, c *client, q request) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
-		res, err := c.do(ctx, request{method: http.MethodGet, path: path})
+		res, err := c.do(ctx, q)
 		if err != nil {
 			yield(none, err)
 			return

@@ -156,6 +156,8 @@ type OutboxStatus struct {
 	Waiting  int        `json:"waiting"`
 	Oldest   *time.Time `json:"oldest,omitempty"` // when it was put
 	Attempts int        `json:"attempts"`         // the most of anything that waits
-	Failed   uint64     `json:"failed"`           // attempts, since the state was opened
+	Pinned   uint64     `json:"pinned"`           // pins that the cluster took, since the state was opened
+	Unpinned uint64     `json:"unpinned"`         // unpins, likewise
+	Failed   uint64     `json:"failed"`           // attempts, likewise
 	Error    string     `json:"error,omitempty"`  // the last one of what waits
 }

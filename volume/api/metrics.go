@@ -137,6 +137,9 @@ func newStatusCollector(u Upkeep, log *slog.Logger) *statusCollector {
 		gauge("volary_store_free_bytes", "Disk space free on the store's file system.", func(s *Status) uint64 { return s.Free }),
 		gauge("volary_outbox_waiting", "Pins and unpins that the cluster was not told yet.", func(s *Status) uint64 { return s.outbox().waiting() }),
 		gauge("volary_outbox_oldest_seconds", "Age of the oldest pin or unpin that the cluster was not told yet.", func(s *Status) uint64 { return s.outbox().age() }),
+		counted("volary_outbox_pinned_total", "Pins that the cluster took, since the start.", func(s *Status) uint64 { return s.outbox().Pinned }),
+		counted("volary_outbox_unpinned_total", "Unpins that the cluster took, since the start.", func(s *Status) uint64 { return s.outbox().Unpinned }),
+		gauge("volary_volumes_under_replicated", "Volumes whose head fewer peers of the cluster hold than are to, as far as is known.", func(s *Status) uint64 { return s.behind() }),
 		counted("volary_outbox_failed_total", "Attempts to tell the cluster that failed, since the start.", func(s *Status) uint64 { return s.outbox().Failed }),
 	}}
 }
@@ -147,6 +150,13 @@ func (s *Status) outbox() *OutboxStatus {
 		return &OutboxStatus{}
 	}
 	return s.Outbox
+}
+
+func (s *Status) behind() uint64 {
+	if s.Cluster == nil {
+		return 0
+	}
+	return uint64(len(s.Cluster.Behind))
 }
 
 func (o *OutboxStatus) waiting() uint64 { return uint64(o.Waiting) }

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"testing"
 	"time"
 
@@ -40,6 +41,36 @@ func TestMetricsTellTheOutbox(t *testing.T) {
 		age := got["volary_outbox_oldest_seconds"]
 		if got["volary_outbox_waiting"] != c.waiting || got["volary_outbox_failed_total"] != c.fails || age < c.age || age > c.age+60 {
 			t.Errorf("outbox %+v: %v", c.outbox, got)
+		}
+	}
+}
+
+func TestMetricsTellWhatIsReplicated(t *testing.T) {
+	for _, c := range []struct {
+		status Status
+		want   map[string]float64
+	}{
+		{Status{}, map[string]float64{"volary_outbox_pinned_total": 0, "volary_outbox_unpinned_total": 0, "volary_volumes_under_replicated": 0}},
+		{
+			Status{Outbox: &OutboxStatus{Pinned: 3, Unpinned: 2}, Cluster: &ClusterStatus{Behind: make([]Behind, 4)}},
+			map[string]float64{"volary_outbox_pinned_total": 3, "volary_outbox_unpinned_total": 2, "volary_volumes_under_replicated": 4},
+		},
+	} {
+		r := prometheus.NewRegistry()
+		r.MustRegister(newStatusCollector(fixedStatus{status: c.status}, slog.New(slog.DiscardHandler)))
+		families, err := r.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]float64{}
+		for _, f := range families {
+			if _, asked := c.want[f.GetName()]; asked {
+				m := f.GetMetric()[0]
+				got[f.GetName()] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+			}
+		}
+		if !maps.Equal(got, c.want) {
+			t.Errorf("%+v: %v, want %v", c.status, got, c.want)
 		}
 	}
 }

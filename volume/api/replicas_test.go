@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +21,9 @@ type fakeReplicas struct {
 	status  pinset.Status
 	waiting []Waiting
 	wait    func(context.Context, WaitOptions) error
+	held    []pinset.Held
+	before  []Waited // what a wait tells first
+	instead cid.Cid  // what it then waits for, if defined
 	asked   []string
 }
 
@@ -36,12 +40,23 @@ func (f *fakeReplicas) Recover(_ context.Context, root cid.Cid) (pinset.Status, 
 	return f.say("recover", root)
 }
 
-func (f *fakeReplicas) Wait(ctx context.Context, root cid.Cid, o WaitOptions) (pinset.Status, error) {
-	if err := f.wait(ctx, o); err != nil {
-		return pinset.Status{}, err
+func (f *fakeReplicas) Wait(ctx context.Context, root cid.Cid, o WaitOptions) (Waited, error) {
+	for _, w := range f.before {
+		if o.Progress != nil {
+			o.Progress(w)
+		}
 	}
-	return f.say(fmt.Sprintf("wait %d %s", o.Replicas, o.Timeout), root)
+	if err := f.wait(ctx, o); err != nil {
+		return Waited{}, err
+	}
+	st, err := f.say(fmt.Sprintf("wait %d %s", o.Replicas, o.Timeout), root)
+	if f.instead.Defined() {
+		root = f.instead
+	}
+	return Waited{root, st}, err
 }
+
+func (f *fakeReplicas) Held(context.Context) ([]pinset.Held, error) { return f.held, nil }
 
 func (f *fakeReplicas) Waiting(context.Context) ([]Waiting, error) { return f.waiting, nil }
 
@@ -80,8 +95,9 @@ func TestReplicasCross(t *testing.T) {
 	}
 	ask(h.Replicas.Status(t.Context(), root))
 	ask(h.Replicas.Recover(t.Context(), root))
-	ask(h.Replicas.Wait(t.Context(), root, WaitOptions{Replicas: 3, Timeout: 1500 * time.Millisecond}))
-	ask(h.Replicas.Wait(t.Context(), root, WaitOptions{}))
+	askWait := func(w Waited, err error) { ask(w.Status, err) }
+	askWait(h.Replicas.Wait(t.Context(), root, WaitOptions{Replicas: 3, Timeout: 1500 * time.Millisecond}))
+	askWait(h.Replicas.Wait(t.Context(), root, WaitOptions{}))
 	c := root.String()
 	if diff := cmp.Diff([]string{"status " + c, "recover " + c, "wait 3 1.5s " + c, "wait 0 0s " + c}, f.asked); diff != "" {
 		t.Errorf("asked (-want +got):\n%s", diff)
@@ -92,6 +108,44 @@ func TestReplicasCross(t *testing.T) {
 	}
 	if diff := cmp.Diff(f.waiting, got, cmp.Comparer(cid.Cid.Equals)); diff != "" {
 		t.Errorf("waiting (-want +got):\n%s", diff)
+	}
+}
+
+func TestAllReplicasCross(t *testing.T) {
+	f := &fakeReplicas{held: []pinset.Held{
+		{Root: pinsettest.Root(1), State: pinset.Pinned, Have: 2, Min: 2, Max: 3},
+		{Root: pinsettest.Root(2), State: pinset.Pinning, Min: -1, Max: -1},
+	}}
+	got, err := dial(t, serve(t, hostWith(f), ServerOptions{})).Replicas.Held(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(f.held, got, cmp.Comparer(cid.Cid.Equals)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestAWaitTellsHowFarItHasCome(t *testing.T) {
+	newer := pinsettest.Root(2)
+	f := &fakeReplicas{
+		before:  []Waited{{pinsettest.Root(1), pinset.Status{State: pinset.Unpinned}}, {newer, pinset.Status{State: pinset.Pinning, Min: 2, Max: 2}}},
+		status:  pinset.Status{State: pinset.Pinned, Min: 2, Max: 2, Replicas: []pinset.Replica{{Peer: "12D3", Pinned: true, State: "pinned"}}},
+		instead: newer, wait: func(context.Context, WaitOptions) error { return nil },
+	}
+	var told []Waited
+	h := dial(t, serve(t, hostWith(f), ServerOptions{}))
+	w, err := h.Replicas.Wait(t.Context(), pinsettest.Root(1), WaitOptions{Progress: func(w Waited) { told = append(told, w) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := Waited{newer, f.status}
+	if diff := cmp.Diff(append(f.before, last, last), append(told, w), cmp.Comparer(cid.Cid.Equals)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	path := prefix + "/replicas/" + pinsettest.Root(1).String() + "/wait"
+	code, text := asUser(serve(t, hostWith(f), ServerOptions{}).server, 1000, http.MethodPost, path, "", nil)
+	if code != http.StatusOK || strings.Count(text, "\n") != 1 || !strings.Contains(text, newer.String()) {
+		t.Errorf("to who does not want to be told: %d %s", code, text)
 	}
 }
 
@@ -133,7 +187,8 @@ func TestWithoutAClusterThatIsSaid(t *testing.T) {
 		_, wait := h.Replicas.Wait(t.Context(), root, WaitOptions{})
 		_, again := h.Replicas.Recover(t.Context(), root)
 		_, waiting := h.Replicas.Waiting(t.Context())
-		for _, err := range []error{status, wait, again, waiting} {
+		_, held := h.Replicas.Held(t.Context())
+		for _, err := range []error{status, wait, again, waiting, held} {
 			if !errors.Is(err, ErrNoCluster) {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -143,7 +198,7 @@ func TestWithoutAClusterThatIsSaid(t *testing.T) {
 
 func TestWaitsThatCannotBeMeantAreRefused(t *testing.T) {
 	d := serve(t, hostWith(&fakeReplicas{}), ServerOptions{}).server
-	for _, query := range []string{"replicas=x", "replicas=-1", "timeout=5", "timeout=-1s"} {
+	for _, query := range []string{"replicas=x", "replicas=-1", "timeout=5", "timeout=-1s", "progress=x"} {
 		path := prefix + "/replicas/" + pinsettest.Root(1).String() + "/wait?" + query
 		if code, text := asUser(d, 1000, http.MethodPost, path, "", nil); code != http.StatusBadRequest {
 			t.Errorf("%s: %d %s", query, code, text)

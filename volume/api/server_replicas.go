@@ -16,7 +16,8 @@ func (s *Server) replicaRoutes() {
 	s.handle("GET "+prefix+"/replicas/{cid}", s.replicas(func(c *call, root cid.Cid) (pinset.Status, error) {
 		return s.replicated().Status(c.r.Context(), root)
 	}))
-	s.handle("POST "+prefix+"/replicas/{cid}/wait", s.replicas(s.waitForReplicas))
+	s.handle("GET "+prefix+"/replicas", s.held)
+	s.handle("POST "+prefix+"/replicas/{cid}/wait", s.waitForReplicas)
 	s.handle("POST "+prefix+"/replicas/{cid}/recover", s.replicas(func(c *call, root cid.Cid) (pinset.Status, error) {
 		c.log("recovering", logRoot, root)
 		return s.replicated().Recover(c.r.Context(), root)
@@ -50,20 +51,90 @@ func (s *Server) replicas(ask func(*call, cid.Cid) (pinset.Status, error)) func(
 	}
 }
 
-func (s *Server) waitForReplicas(c *call, root cid.Cid) (pinset.Status, error) {
-	var o WaitOptions
-	var err error
+func (c *call) waitOptions() (o WaitOptions, err error) {
 	q := c.r.URL.Query()
 	if text := q.Get("replicas"); text != "" {
 		if o.Replicas, err = strconv.Atoi(text); err != nil || o.Replicas < 0 {
-			return pinset.Status{}, fmt.Errorf("parameter replicas=%q is no number: %w", text, ErrRequest)
+			return o, fmt.Errorf("parameter replicas=%q is no number: %w", text, ErrRequest)
 		}
 	}
 	if text := q.Get("timeout"); text != "" {
 		if o.Timeout, err = time.ParseDuration(text); err != nil || o.Timeout < 0 {
-			return pinset.Status{}, fmt.Errorf("parameter timeout=%q is no time such as 30s: %w", text, ErrRequest)
+			return o, fmt.Errorf("parameter timeout=%q is no time such as 30s: %w", text, ErrRequest)
 		}
 	}
+	return o, nil
+}
+
+// waitForReplicas answers with what there is in the end, or with a line whenever something changes, the last of which
+// says that.
+func (s *Server) waitForReplicas(c *call) error {
+	root, err := c.pathCID()
+	if err != nil {
+		return err
+	}
+	o, err := c.waitOptions()
+	if err != nil {
+		return err
+	}
+	progress, err := c.flag("progress")
+	if err != nil {
+		return err
+	}
+	if !progress {
+		w, err := s.wait(c, root, o)
+		if err != nil {
+			return err
+		}
+		j, err := waitedToWire(w)
+		if err != nil {
+			return err
+		}
+		return c.json(http.StatusOK, j)
+	}
+	return c.lines(func(l *lineWriter) error {
+		line := func(w Waited) error {
+			j, err := waitedToWire(w)
+			if err == nil {
+				err = l.line(j)
+			}
+			return err
+		}
+		o.Progress = func(w Waited) {
+			if line(w) == nil {
+				l.flush() // who went away ends the request
+			}
+		}
+		w, err := s.wait(c, root, o)
+		if err != nil {
+			return err
+		}
+		return line(w)
+	})
+}
+
+func waitedToWire(w Waited) (waitedJSON, error) {
+	j, err := statusToWire(w.Status)
+	return waitedJSON{w.Root.String(), j}, err
+}
+
+func (s *Server) held(c *call) error {
+	all, err := s.replicated().Held(c.r.Context())
+	if err != nil {
+		return err
+	}
+	return c.lines(func(l *lineWriter) error {
+		for _, h := range all {
+			if err := l.line(heldJSON{h.Root.String(), h.State, h.Have, h.Min, h.Max}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// wait ends with the daemon, too.
+func (s *Server) wait(c *call, root cid.Cid, o WaitOptions) (Waited, error) {
 	// Who stops the daemon does not wait for the cluster.
 	ctx, cancel := context.WithCancelCause(c.r.Context())
 	defer cancel(nil)

@@ -71,6 +71,21 @@ type replicaJSON struct {
 	Attempts int       `json:"attempts,omitempty"`
 }
 
+// waitedJSON is how far a wait has come.
+type waitedJSON struct {
+	Root string `json:"root"`
+	statusJSON
+}
+
+// heldJSON is how often a root is held.
+type heldJSON struct {
+	Root  string       `json:"root"`
+	State pinset.State `json:"state"`
+	Have  int          `json:"have"`
+	Min   int          `json:"min"`
+	Max   int          `json:"max"`
+}
+
 type waitingJSON struct {
 	Op       string    `json:"op"`
 	Root     string    `json:"root"`

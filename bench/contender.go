@@ -80,6 +80,9 @@ func (t tools) contenders(m *meter) []contender {
 		{name: daemonName, note: "daemon and client together", open: func(ctx context.Context, dir string) (repository, error) {
 			return startIPFS(ctx, m, t.ipfs, dir)
 		}},
+		{name: onKuboName, posix: true, note: "its blocks in an ipfs daemon of the same machine; daemon and client together", open: func(ctx context.Context, dir string) (repository, error) {
+			return openVolaryOnKubo(ctx, m, t, dir)
+		}},
 		{name: resticName, posix: true, note: "compression off; encrypts, which cannot be switched off", open: func(ctx context.Context, dir string) (repository, error) {
 			return openRestic(ctx, m, t.restic, dir)
 		}},

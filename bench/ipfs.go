@@ -14,6 +14,7 @@ import (
 type ipfs struct {
 	meter  *meter
 	bin    string
+	repo   string
 	env    []string
 	daemon *server // nil if commands open the repository themselves
 }
@@ -25,7 +26,7 @@ func openIPFS(ctx context.Context, m *meter, bin, dir string) (repository, error
 
 func initIPFS(ctx context.Context, m *meter, bin, dir string) (*ipfs, error) {
 	repo := filepath.Join(dir, "repo")
-	i := &ipfs{meter: m, bin: bin, env: environment(dir, "IPFS_PATH="+repo, "IPFS_TELEMETRY=off")}
+	i := &ipfs{meter: m, bin: bin, repo: repo, env: environment(dir, "IPFS_PATH="+repo, "IPFS_TELEMETRY=off")}
 	if _, err := quietly(command(ctx, i.env, i.bin, "init", "--empty-repo", "--profile=unixfs-v1-2025")); err != nil {
 		return nil, err
 	}
@@ -126,13 +127,21 @@ func (i *ipfs) Close() error {
 }
 
 // startIPFS opens a repository and serves it by a daemon.
-func startIPFS(ctx context.Context, m *meter, bin, dir string) (repository, error) {
+func startIPFS(ctx context.Context, m *meter, bin, dir string) (*ipfs, error) {
 	i, err := initIPFS(ctx, m, bin, dir)
 	if err != nil {
 		return nil, err
 	}
-	i.daemon, err = startServer(command(ctx, i.env, bin, "daemon"), "Daemon is ready")
-	return i, err
+	if i.daemon, err = startServer(command(ctx, i.env, bin, "daemon"), "Daemon is ready"); err != nil {
+		return nil, err
+	}
+	return i, nil
+}
+
+// api is the multiaddress of the daemon's RPC.
+func (i *ipfs) api() (string, error) {
+	text, err := os.ReadFile(filepath.Join(i.repo, "api"))
+	return strings.TrimSpace(string(text)), err
 }
 
 // Mount has the daemon serve all it has at a directory.

@@ -36,11 +36,24 @@ func TestATargetIsReachedOnlyAgainstTheFastestPeer(t *testing.T) {
 		{"volary is missing", map[key][]float64{restic: {3}, kopia: {3}}, "not measured"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got := measured(tc.seconds).faster("a", firstSnapshot, []string{resticName, kopiaName}, 1.5)
+			got := measured(tc.seconds).faster(volaryName, "a", firstSnapshot, []string{resticName, kopiaName}, 1.5)
 			if got.verdict != tc.want {
 				t.Errorf("verdict %q (%s), want %q", got.verdict, got.measured, tc.want)
 			}
 		})
+	}
+}
+
+func TestVolaryOnKuboIsComparedWithThePlainDaemon(t *testing.T) {
+	r := measured(map[key][]float64{
+		{"a", volaryName, firstSnapshot}: {1},
+		{"a", onKuboName, firstSnapshot}: {3},
+		{"a", daemonName, firstSnapshot}: {5},
+	})
+	for times, want := range map[float64]string{1.6: "reached", 2: "**missed**"} {
+		if got := r.faster(onKuboName, "a", firstSnapshot, []string{daemonName}, times); got.verdict != want {
+			t.Errorf("%.1f times: verdict %q (%s), want %q", times, got.verdict, got.measured, want)
+		}
 	}
 }
 

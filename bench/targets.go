@@ -8,6 +8,7 @@ import (
 // The contenders' names.
 const (
 	volaryName = "volary"
+	onKuboName = "volary on kubo"
 	ipfsName   = "ipfs"
 	daemonName = "ipfs daemon"
 	resticName = "restic"
@@ -28,29 +29,36 @@ func targets(r results) []target {
 		peers   = []string{ipfsName, daemonName, resticName, kopiaName}
 	)
 	return []target{
-		r.faster("a", firstSnapshot, ipfs, 5),
-		r.faster("a", firstSnapshot, backups, 1.5),
-		r.faster("b", firstSnapshot, ipfs, 2),
+		r.faster(volaryName, "a", firstSnapshot, ipfs, 5),
+		r.faster(volaryName, "a", firstSnapshot, backups, 1.5),
+		r.faster(volaryName, "b", firstSnapshot, ipfs, 2),
 		r.withinLimit("b", firstSnapshot, 1.25),
-		r.faster("c", firstSnapshot, ipfs, 4),
-		r.faster("c", firstSnapshot, backups, 1.5),
-		r.faster("a", secondSnapshot, []string{kopiaName}, 2),
-		r.faster("b", secondSnapshot, []string{kopiaName}, 2),
-		r.faster("c", secondSnapshot, []string{kopiaName}, 2),
-		r.faster("a", fullRestore, peers, 1.5),
-		r.faster("b", fullRestore, peers, 1.5),
-		r.faster("c", fullRestore, peers, 1.5),
+		r.faster(volaryName, "c", firstSnapshot, ipfs, 4),
+		r.faster(volaryName, "c", firstSnapshot, backups, 1.5),
+		r.faster(volaryName, "a", secondSnapshot, []string{kopiaName}, 2),
+		r.faster(volaryName, "b", secondSnapshot, []string{kopiaName}, 2),
+		r.faster(volaryName, "c", secondSnapshot, []string{kopiaName}, 2),
+		r.faster(volaryName, "a", fullRestore, peers, 1.5),
+		r.faster(volaryName, "b", fullRestore, peers, 1.5),
+		r.faster(volaryName, "c", fullRestore, peers, 1.5),
+		r.faster(onKuboName, "a", firstSnapshot, []string{daemonName}, 5),
+		r.faster(onKuboName, "b", firstSnapshot, []string{daemonName}, 2),
+		r.faster(onKuboName, "a", fullRestore, []string{daemonName}, 1),
+		r.faster(onKuboName, "b", fullRestore, []string{daemonName}, 1),
 	}
 }
 
-// faster asks for volary to be so many times as fast as the fastest of some peers, all of which were measured.
-func (r results) faster(input string, s step, peers []string, times float64) target {
+// faster asks for a volary to be so many times as fast as the fastest of some peers, all of which were measured.
+func (r results) faster(who, input string, s step, peers []string, times float64) target {
 	t := target{
 		what:     fmt.Sprintf("(%s) %s, against %s", input, s, joined(peers)),
 		asked:    fmt.Sprintf("%.1f× faster", times),
 		measured: "–", verdict: "not measured",
 	}
-	own, ok := r.durable(input, volaryName, s)
+	if who != volaryName {
+		t.what = fmt.Sprintf("(%s) %s, %s, against %s", input, s, who, joined(peers))
+	}
+	own, ok := r.durable(input, who, s)
 	if !ok {
 		return t
 	}
@@ -65,7 +73,7 @@ func (r results) faster(input string, s step, peers []string, times float64) tar
 		}
 	}
 	got := best.Seconds() / own.Seconds()
-	t.measured = fmt.Sprintf("%.2f× (%s %.2f s, volary %.2f s)", got, name, best.Seconds(), own.Seconds())
+	t.measured = fmt.Sprintf("%.2f× (%s %.2f s, %s %.2f s)", got, name, best.Seconds(), who, own.Seconds())
 	t.verdict = verdict(got >= times)
 	return t
 }

@@ -139,7 +139,7 @@ func (h *Host) Sync(ctx context.Context) error {
 	open := slices.Collect(maps.Keys(h.sessions))
 	h.sessionsMu.Unlock()
 	for _, x := range open {
-		if err := x.flushed(ctx); err != nil && !errors.Is(err, kubo.ErrClosed) {
+		if err := x.sender.flushed(ctx); err != nil && !errors.Is(err, kubo.ErrClosed) {
 			return err
 		}
 	}

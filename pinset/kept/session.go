@@ -1,13 +1,11 @@
 package kept
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
-	"sync"
 
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
@@ -25,24 +23,8 @@ type Session struct {
 	host    *Host
 	records *store.Session
 	prefix  []byte // of keys, so that what is to be forgotten is not found
-
-	sending sync.RWMutex // held for reading by whoever sends
-
-	mu      sync.Mutex
-	waiting []blocks.Block    // to be sent
-	size    int               // bytes of them
-	unsent  map[string]unsent // by multihash
-	failed  error             // of sending
+	sender  *sender
 }
-
-// unsent is a block that was put so many times more than it was sent.
-type unsent struct {
-	block blocks.Block
-	times int
-}
-
-// putAtOnce is how many bytes of blocks are sent together, at least.
-const putAtOnce = 1 << 20
 
 var _ importer.StatCache = (*Session)(nil)
 
@@ -57,96 +39,37 @@ func (h *Host) Session(ctx context.Context) (*Session, error) {
 		return nil, err
 	}
 	prefix := binary.BigEndian.AppendUint64([]byte("kubo/"), n)
-	x := &Session{Session: h.o.Kubo.Session(), host: h, records: records, prefix: prefix, unsent: map[string]unsent{}}
+	own := h.o.Kubo.Session()
+	x := &Session{Session: own, host: h, records: records, prefix: prefix, sender: newSender(own.Put)}
 	h.sessionsMu.Lock()
 	h.sessions[x] = true
 	h.sessionsMu.Unlock()
 	return x, nil
 }
 
-// Put implements [snapshot.Blocks]. Few blocks are sent together with those that come after them, as each request takes
-// the daemon as long as many blocks do: nobody but the session sees them before.
+// Put implements [snapshot.Blocks]. It may return before the blocks are sent: nobody but the session sees them before.
 func (x *Session) Put(ctx context.Context, bs ...blocks.Block) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	size := 0
 	for _, b := range bs {
-		size += len(b.RawData())
-	}
-	if size >= putAtOnce {
-		return x.Session.Put(ctx, bs...)
-	}
-	x.mu.Lock()
-	for _, b := range bs {
-		own, err := blocks.NewBlockWithCid(bytes.Clone(b.RawData()), b.Cid())
-		if err != nil {
-			x.mu.Unlock()
-			return err
+		if !b.Cid().Defined() {
+			return fmt.Errorf("put block: undefined CID: %w", snapshot.ErrFormat)
 		}
-		u := x.unsent[string(own.Cid().Hash())]
-		x.unsent[string(own.Cid().Hash())] = unsent{own, u.times + 1}
-		x.waiting = append(x.waiting, own)
-	}
-	x.size += size
-	full := x.size >= putAtOnce
-	x.mu.Unlock()
-	if full {
-		return x.send(ctx)
-	}
-	return nil
-}
-
-// send sends what waits.
-func (x *Session) send(ctx context.Context) error {
-	x.sending.RLock()
-	defer x.sending.RUnlock()
-	x.mu.Lock()
-	batch := x.waiting
-	x.waiting, x.size = nil, 0
-	x.mu.Unlock()
-	if len(batch) == 0 {
-		return nil
-	}
-	err := x.Session.Put(ctx, batch...)
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if err != nil {
-		x.failed = err
-		return err
-	}
-	for _, b := range batch {
-		hash := string(b.Cid().Hash())
-		if u := x.unsent[hash]; u.times > 1 {
-			x.unsent[hash] = unsent{u.block, u.times - 1}
-		} else {
-			delete(x.unsent, hash)
+		if size := len(b.RawData()); size > snapshot.MaxBlockSize {
+			return fmt.Errorf("put block %s of %d bytes, more than %d: %w", b.Cid(), size, snapshot.MaxBlockSize, snapshot.ErrFormat)
 		}
 	}
-	return nil
-}
-
-// flushed sends what waits and waits for what others are sending. What failed once is missing for good.
-func (x *Session) flushed(ctx context.Context) error {
-	if err := x.send(ctx); err != nil {
-		return err
-	}
-	x.sending.Lock()
-	defer x.sending.Unlock()
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.failed
+	return x.sender.add(ctx, bs...)
 }
 
 // Get implements [snapshot.Blocks].
 func (x *Session) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
-	x.mu.Lock()
-	b := x.unsent[string(c.Hash())].block
-	x.mu.Unlock()
-	if b == nil {
+	data, waits := x.sender.copyOf(string(c.Hash()))
+	if !waits {
 		return x.host.Get(ctx, c)
 	}
-	asked, err := blocks.NewBlockWithCid(b.RawData(), c)
+	asked, err := blocks.NewBlockWithCid(data, c)
 	if err == nil {
 		err = snapshot.CheckHash(asked)
 	}
@@ -159,7 +82,7 @@ func (x *Session) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
 // GetMany implements [snapshot.ManyGetter].
 func (x *Session) GetMany(ctx context.Context, cs ...cid.Cid) iter.Seq2[blocks.Block, error] {
 	return func(yield func(blocks.Block, error) bool) {
-		if err := x.flushed(ctx); err != nil {
+		if err := x.sender.flushed(ctx); err != nil {
 			yield(nil, err)
 			return
 		}
@@ -176,13 +99,11 @@ func (x *Session) Has(ctx context.Context, cs ...cid.Cid) ([]bool, error) {
 	has := make([]bool, len(cs))
 	var ask []cid.Cid
 	var at []int
-	x.mu.Lock()
 	for i, c := range cs {
-		if _, has[i] = x.unsent[string(c.Hash())]; !has[i] {
+		if has[i] = x.sender.waits(string(c.Hash())); !has[i] {
 			ask, at = append(ask, c), append(at, i)
 		}
 	}
-	x.mu.Unlock()
 	if len(ask) == 0 {
 		return has, ctx.Err()
 	}
@@ -195,7 +116,7 @@ func (x *Session) Has(ctx context.Context, cs ...cid.Cid) ([]bool, error) {
 
 // Sync implements [snapshot.Blocks].
 func (x *Session) Sync(ctx context.Context) error {
-	if err := x.flushed(ctx); err != nil {
+	if err := x.sender.flushed(ctx); err != nil {
 		return err
 	}
 	return errors.Join(x.Session.Sync(ctx), x.records.Sync(ctx))
@@ -222,7 +143,7 @@ func (x *Session) key(key []byte) []byte {
 // Adopt implements [importer.StatCache]. The daemon is asked for the roots alone; should it lack something below one,
 // the pin of what is made of it fails, and with it all that is remembered is forgotten.
 func (x *Session) Adopt(ctx context.Context, roots []cid.Cid) ([]bool, error) {
-	if err := x.flushed(ctx); err != nil {
+	if err := x.sender.flushed(ctx); err != nil {
 		return nil, err
 	}
 	return x.Hold(ctx, roots...)
@@ -233,5 +154,6 @@ func (x *Session) Close() error {
 	x.host.sessionsMu.Lock()
 	delete(x.host.sessions, x)
 	x.host.sessionsMu.Unlock()
+	x.sender.close()
 	return errors.Join(x.Session.Close(), x.records.Close())
 }

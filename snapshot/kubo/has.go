@@ -38,7 +38,10 @@ func (b *Blocks) Has(ctx context.Context, cs ...cid.Cid) ([]bool, error) {
 			return nil, fmt.Errorf("look up block: undefined CID: %w", snapshot.ErrFormat)
 		case c.Prefix().MhType == mh.IDENTITY:
 			has[i] = true
-		case !b.hidden(c):
+		default:
+			if err := b.arrived(ctx, c); err != nil {
+				return nil, err
+			}
 			ask[string(c.Hash())] = append(ask[string(c.Hash())], i)
 		}
 	}

@@ -53,7 +53,7 @@ fuzz: ## every fuzz target for FUZZTIME (30s) each; corpora kept in testdata/fuz
 
 bench: build ## compare with ipfs, restic and kopia into bench/RESULTS.md (about 30 minutes; volumes want root)
 	@hack/deps.sh bench
-	@hack/tools.sh ipfs restic kopia
+	@hack/tools.sh ipfs ipfs-cluster-service restic kopia
 	$(GO) run ./bench -out bench/RESULTS.md $(BENCHFLAGS)
 
 cluster: needs-root ## start N=3 real Kubo daemons and IPFS Cluster peers in a network namespace of their own

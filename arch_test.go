@@ -71,7 +71,7 @@ var mayImport = map[string][]string{
 	"pinset/cluster":             {"pinset"},
 	"pinset/cluster/clustertest": {},
 
-	"bench":             {},
+	"bench":             {"pinset", "pinset/cluster", "pinset/cluster/clustertest", "pinset/local", "snapshot/store"},
 	"bench/storechoice": {anything},
 	"hack/cluster":      {"pinset/cluster/clustertest"},
 	"hack/gotest":       {},

@@ -18,10 +18,13 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/volary/volary/pinset/cluster/clustertest"
 )
 
 func main() {
@@ -48,6 +51,9 @@ func run(ctx context.Context) (err error) {
 	match, err := regexp.Compile(*only)
 	if err != nil {
 		return fmt.Errorf("-run: %w", err)
+	}
+	if wantsCluster(match) {
+		clustertest.Isolate()
 	}
 	sizes, volumes := fullSizes, fullVolumes
 	if *quick {
@@ -97,6 +103,15 @@ func run(ctx context.Context) (err error) {
 	}
 	rep := report{facts: facts, results: res, volumes: volumeRes, took: time.Since(start), rounds: *rounds, quick: *quick}
 	return errors.Join(failed, writeReport(*out, rep))
+}
+
+// wantsCluster says whether something is asked for that starts a cluster. It must be in a network namespace that has only
+// loopback, and so must all that talks with it.
+func wantsCluster(match *regexp.Regexp) bool {
+	p := volumePlan{match: match}
+	return cannotMount() == "" && slices.ContainsFunc(groups(), func(g group) bool {
+		return slices.Contains(g.contenders, clusterName) && p.wants(g, clusterName)
+	})
 }
 
 // checkSpace refuses to begin what the disk cannot hold.

@@ -4,6 +4,7 @@ package main
 const (
 	volumeName    = "volume"
 	fullName      = "volume, lower=full"
+	clusterName   = "volume, cluster"
 	plainName     = "ext4"
 	ipfsMountName = "ipfs mount"
 )
@@ -43,6 +44,13 @@ const (
 	commitManySpace   figure = "newly stored, many files"
 	commitSingleSpace figure = "newly stored, one directory"
 	commitPart        figure = "next snapshot, part of the many files"
+
+	acknowledged    figure = "commit, acknowledged"
+	replicated      figure = "commit, pinned on two peers"
+	listPins        figure = "pin ls"
+	listPinsMemory  figure = "pin ls, peak memory"
+	learnPins       figure = "volume ls of a new host"
+	learnPinsMemory figure = "volume ls of a new host, peak memory"
 
 	sqliteInsert figure = "SQLite, inserts"
 	sqliteSelect figure = "SQLite, selects"
@@ -94,6 +102,13 @@ func rows() []row {
 		{"commit", commitManySpace, "KiB", 1, false},
 		{"commit", commitSingleSpace, "KiB", 1, false},
 		{"commit", commitPart, "ms", 0, false},
+
+		{"cluster", acknowledged, "ms", 1, false},
+		{"cluster", replicated, "ms", 0, false},
+		{"pins", listPins, "s", 2, false},
+		{"pins", listPinsMemory, "MiB", 0, false},
+		{"pins", learnPins, "s", 2, false},
+		{"pins", learnPinsMemory, "MiB", 0, false},
 
 		{"programs", sqliteInsert, "s", 3, false},
 		{"programs", sqliteSelect, "s", 3, false},

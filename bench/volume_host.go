@@ -17,13 +17,13 @@ type host struct {
 	mounts    map[string]bool
 }
 
-// newHost makes the state and starts the daemon.
-func newHost(ctx context.Context, bin, home string) (*host, error) {
+// newHost makes the state, with arguments for init, and starts the daemon.
+func newHost(ctx context.Context, bin, home string, args ...string) (*host, error) {
 	if err := os.Mkdir(home, 0o755); err != nil {
 		return nil, err
 	}
 	h := &host{bin: bin, home: home, env: environment(home, "VOLARY_HOME="+home), mounts: map[string]bool{}}
-	if _, err := h.run(ctx, "init"); err != nil {
+	if _, err := h.run(ctx, append([]string{"init"}, args...)...); err != nil {
 		return nil, err
 	}
 	return h, h.start(ctx)

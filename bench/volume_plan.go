@@ -22,11 +22,12 @@ type volumePlan struct {
 	rounds int
 	match  *regexp.Regexp
 
-	host  *host // nil until first needed
-	trees map[string]*tree
-	made  int // volumes that were named by a number
-	undo  []func() error
-	res   volumeResults
+	host   *host      // nil until first needed
+	remote *clustered // as well
+	trees  map[string]*tree
+	made   int // volumes that were named by a number
+	undo   []func() error
+	res    volumeResults
 }
 
 // A group is measured in one place, by one method.
@@ -45,6 +46,8 @@ func groups() []group {
 		{"read", "Reads of one file, warm", (*volumePlan).measureReads, []string{volumeName, fullName, plainName}},
 		{"walk", "Walks of many files", (*volumePlan).measureWalks, pair},
 		{"commit", "Commits after a change of one small file", (*volumePlan).measureCommits, []string{volumeName, plainName, resticName, kopiaName}},
+		{"cluster", "Commits of a small change, with a cluster of three peers and without", (*volumePlan).measureAcknowledged, []string{volumeName, clusterName}},
+		{"pins", "Lists of many pins, on a host of the cluster", (*volumePlan).measurePins, []string{clusterName}},
 		{"programs", "Programs", (*volumePlan).measurePrograms, pair},
 		{"write", "Writes of new data, with fsync", (*volumePlan).measureWrites, pair},
 	}

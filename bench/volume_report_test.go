@@ -48,6 +48,10 @@ func TestTargetsOfVolumesAloneAreReachedOrMissed(t *testing.T) {
 		{commitMany, volumeName}:   {60},
 		{commitSingle, volumeName}: {30},
 		{syncFile, plainName}:      {11},
+
+		{acknowledged, volumeName}:  {80},
+		{acknowledged, clusterName}: {100},
+		{replicated, clusterName}:   {2000},
 	})
 	for _, tc := range []struct {
 		name string
@@ -65,10 +69,29 @@ func TestTargetsOfVolumesAloneAreReachedOrMissed(t *testing.T) {
 		{"times nothing", r.atMostTimes(commitMany, commitManyNone, 1), "not measured"},
 		{"below besides the disk", r.belowBesides(commitMany, syncFile, 50), "reached"},
 		{"not below besides the disk", r.belowBesides(commitMany, syncFile, 49), "**missed**"},
+		{"as long with a cluster", r.alikeBetween(acknowledged, 1.25), "reached"},
+		{"longer with a cluster", r.alikeBetween(acknowledged, 1.24), "**missed**"},
+		{"pinned in time", r.belowBy(clusterName, replicated, 2001), "reached"},
+		{"pinned late", r.belowBy(clusterName, replicated, 2000), "**missed**"},
+		{"pinned without a cluster", r.below(replicated, 2001), "not measured"},
 		{"besides nothing", r.belowBesides(commitMany, warmFind, 50), "not measured"},
 	} {
 		if tc.got.verdict != tc.want {
 			t.Errorf("%s: verdict %q (%s), want %q", tc.name, tc.got.verdict, tc.got.measured, tc.want)
+		}
+	}
+}
+
+func TestOnlyAClusterThatIsAskedForIsStarted(t *testing.T) {
+	if why := cannotMount(); why != "" {
+		if wantsCluster(regexp.MustCompile(".")) {
+			t.Errorf("a cluster is wanted, though %s", why)
+		}
+		return
+	}
+	for text, want := range map[string]bool{".": true, "v/cluster/": true, "v/cluster/volume$": false, "^a/": false, "v/read": false} {
+		if got := wantsCluster(regexp.MustCompile(text)); got != want {
+			t.Errorf("%s: %v", text, got)
 		}
 	}
 }

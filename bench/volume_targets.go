@@ -18,6 +18,10 @@ func (r *volumeResults) targets() []target {
 		r.belowBesides(commitMany, syncFile, 50),
 		r.below(commitManyNone, 50),
 		r.below(walkMemory, 512),
+		r.alikeBetween(acknowledged, 1.25),
+		r.belowBy(clusterName, replicated, 2000),
+		r.belowBy(clusterName, listPins, 2), r.belowBy(clusterName, listPinsMemory, 100),
+		r.belowBy(clusterName, learnPins, 2), r.belowBy(clusterName, learnPinsMemory, 100),
 	}
 }
 
@@ -26,10 +30,12 @@ func unmeasured(what, asked string) target {
 }
 
 // below asks for a figure of volumes to be below a limit.
-func (r *volumeResults) below(f figure, limit float64) target {
+func (r *volumeResults) below(f figure, limit float64) target { return r.belowBy(volumeName, f, limit) }
+
+func (r *volumeResults) belowBy(who string, f figure, limit float64) target {
 	w := f.row()
 	t := unmeasured(string(f), fmt.Sprintf("below %.0f %s", limit, w.unit))
-	if got, ok := r.median(f, volumeName); ok {
+	if got, ok := r.median(f, who); ok {
 		t.measured = fmt.Sprintf("%.*f %s", w.digits, got, w.unit)
 		t.verdict = verdict(got < limit)
 	}
@@ -50,6 +56,20 @@ func (r *volumeResults) alike(what string, times float64, fs ...figure) target {
 	got := slices.Max(all) / slices.Min(all)
 	t.measured = fmt.Sprintf("%.2f×", got)
 	t.verdict = verdict(got <= times)
+	return t
+}
+
+// alikeBetween asks for a figure of volumes to be with a cluster at most so many times what it is without.
+func (r *volumeResults) alikeBetween(f figure, times float64) target {
+	t := unmeasured(string(f)+", with a cluster against without", fmt.Sprintf("the same (within %.2f×)", times))
+	with, ok := r.median(f, clusterName)
+	without, also := r.median(f, volumeName)
+	if !ok || !also {
+		return t
+	}
+	w := f.row()
+	t.measured = fmt.Sprintf("%.2f× (%.*f and %.*f %s)", with/without, w.digits, with, w.digits, without, w.unit)
+	t.verdict = verdict(with/without <= times)
 	return t
 }
 

@@ -22,13 +22,14 @@ type volumeSizes struct {
 	inserts  int   // transactions of the database
 	packages int   // of the module that is built
 	commits  int   // in each round
+	pins     int   // that are listed
 }
 
 var (
 	fullVolumes = volumeSizes{few: 100, dirs: 1000, files: 1000, part: 100, served: 20, one: 1 << 30,
-		reads: 200_000, inserts: 200, packages: 40, commits: 7}
+		reads: 200_000, inserts: 200, packages: 40, commits: 7, pins: 10_000}
 	quickVolumes = volumeSizes{few: 100, dirs: 20, files: 1000, part: 2, served: 2, one: 64 << 20,
-		reads: 20_000, inserts: 20, packages: 4, commits: 2}
+		reads: 20_000, inserts: 20, packages: 4, commits: 2, pins: 500}
 )
 
 // The trees, by name.

@@ -76,16 +76,7 @@ func (c config) replicas() (least, most int, _ error) {
 	if c.Replicas == "" {
 		return 0, 0, nil
 	}
-	low, high, ranged := strings.Cut(c.Replicas, "-")
-	if !ranged {
-		high = low
-	}
-	least, err := strconv.Atoi(low)
-	most, err2 := strconv.Atoi(high)
-	if errors.Join(err, err2) != nil || least < 1 || most < least {
-		return 0, 0, fmt.Errorf("replicas %q is no number or range such as 2-3", c.Replicas)
-	}
-	return least, most, nil
+	return parseReplicas(c.Replicas)
 }
 
 // backendFlags choose where blocks and pins are, instead of config.toml.

@@ -101,7 +101,8 @@ func pinAddCommand() *cli.Command {
 		Usage:     "keep a snapshot, whatever becomes of the volume or tag that it has now",
 		ArgsUsage: "REF",
 		Description: "All of it must be here, or within reach of the Kubo daemon. Prints its CID. What `snapshot` and `import` made is\n" +
-			"kept already.",
+			"kept already; with flags it is from then on kept as they say, and without any as the settings say.",
+		Flags:  placementFlags(),
 		Action: onHost(readWrite, addPin),
 	}, 1, 1)
 }
@@ -111,14 +112,12 @@ func addPin(c *cli.Context, host *openedHost) error {
 	if err != nil {
 		return err
 	}
-	status, err := host.Pins.Status(c.Context, root)
+	p, err := placedPin(c, host, root)
 	if err != nil {
 		return err
 	}
-	if _, kept := status.Of(""); !kept {
-		if err := pinWhole(c.Context, host.Host, root); err != nil {
-			return err
-		}
+	if err := pinWhole(c.Context, host.Host, p); err != nil {
+		return err
 	}
 	return outputOf(c).line(map[string]string{"root": root.String()}, "%s", root)
 }
@@ -132,17 +131,45 @@ func pinRef(c *cli.Context, host *api.Host) (cid.Cid, error) {
 	return loc.root, err
 }
 
+// placedPin is what pin add asks for: beside what was noted at the pin that there is, if any.
+func placedPin(c *cli.Context, host *openedHost, root cid.Cid) (pinset.Pin, error) {
+	meta, err := parsePlacement(c)
+	if err != nil {
+		return pinset.Pin{}, err
+	}
+	if len(meta) > 0 {
+		if _, err := host.Replicas.Waiting(c.Context); err != nil {
+			return pinset.Pin{}, err
+		}
+	}
+	status, err := host.Pins.Status(c.Context, root)
+	if err != nil {
+		return pinset.Pin{}, err
+	}
+	p, _ := status.Of("")
+	for k, v := range p.Meta {
+		if _, is := placed(p.Meta)[k]; !is {
+			meta[k] = v
+		}
+	}
+	p.Root, p.Meta = root, meta
+	if c.IsSet("name") {
+		p.Name = c.String("name")
+	}
+	return p, nil
+}
+
 // pinWhole keeps a root in the name of people, if all of it is there.
-func pinWhole(ctx context.Context, host *api.Host, root cid.Cid) error {
+func pinWhole(ctx context.Context, host *api.Host, p pinset.Pin) error {
 	s, err := host.Sessions.Session(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	if err := checkWhole(ctx, s, root); err != nil {
+	if err := checkWhole(ctx, s, p.Root); err != nil {
 		return err
 	}
-	return host.In(s).Pins.Add(ctx, pinset.Pin{Root: root})
+	return host.In(s).Pins.Add(ctx, p)
 }
 
 func pinRmCommand() *cli.Command {

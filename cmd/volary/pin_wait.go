@@ -108,12 +108,18 @@ func parseWait(c *cli.Context) (w wanted, _ error) {
 	return w, nil
 }
 
-// possible refuses to begin what is to be waited for where there is no cluster.
-func (w wanted) possible(ctx context.Context, host *api.Host) error {
+// possible refuses to begin what is to be waited for where there is no cluster, or never so many replicas.
+func (w wanted) possible(ctx context.Context, host *openedHost) error {
 	if !w.replicas {
 		return nil
 	}
-	_, err := host.Replicas.Waiting(ctx)
+	if _, err := host.Replicas.Waiting(ctx); err != nil {
+		return err
+	}
+	_, most, err := host.home.config.replicas()
+	if err == nil && most > 0 && w.Replicas > most {
+		err = usagef("--wait replicas=%d: the settings ask for at most %d", w.Replicas, most)
+	}
 	return err
 }
 
@@ -147,6 +153,14 @@ func printAndWait(c *cli.Context, host *openedHost, w wanted, op volume.Operatio
 	if err := printResult(c, res, text); err != nil || !w.replicas || !res.Commit.Defined() {
 		return err
 	}
-	_, err = waitFor(c, host.Host, res.Commit.Cid, w.WaitOptions)
+	return waitForMade(c, host.Host, res.Commit.Cid, w.WaitOptions)
+}
+
+// waitForMade waits for replicas of what stands in any case.
+func waitForMade(c *cli.Context, host *api.Host, root cid.Cid, o api.WaitOptions) error {
+	_, err := waitFor(c, host, root, o)
+	if errors.Is(err, volume.ErrInvalid) {
+		err = incompleteError{err.Error()}
+	}
 	return err
 }

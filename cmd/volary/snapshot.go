@@ -114,7 +114,7 @@ func makeSnapshot(c *cli.Context) error {
 		return err
 	}
 	defer host.Close()
-	if err := w.possible(c.Context, host.Host); err != nil {
+	if err := w.possible(c.Context, host); err != nil {
 		return err
 	}
 	if err := noVolume(c.Context, host.Volumes, c.String("tag")); err != nil {
@@ -170,8 +170,7 @@ func makeSnapshot(c *cli.Context) error {
 	if err := reportSnapshot(c, host.Host, root, res); err != nil || !w.replicas {
 		return err
 	}
-	_, err = waitFor(c, host.Host, root, w.WaitOptions)
-	return err
+	return waitForMade(c, host.Host, root, w.WaitOptions)
 }
 
 // finishCommit makes the imported tree a kept snapshot. Its order is the argument that nothing is lost: the

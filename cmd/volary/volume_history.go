@@ -46,7 +46,7 @@ func volumeCommitCommand() *cli.Command {
 				Hooks: volume.Hooks{Before: c.String("exec-before"), After: c.String("exec-after"), Timeout: c.Duration("exec-timeout")},
 			}
 			return onHost(create, func(c *cli.Context, host *openedHost) error {
-				if err := w.possible(c.Context, host.Host); err != nil {
+				if err := w.possible(c.Context, host); err != nil {
 					return err
 				}
 				return doAndWait(c, host, w, op, func(out io.Writer, res volume.Result) {
@@ -147,7 +147,7 @@ func volumeRollbackCommand() *cli.Command {
 		Action: onHost(readWrite, func(c *cli.Context, host *openedHost) error {
 			w, err := parseWait(c)
 			if err == nil {
-				err = w.possible(c.Context, host.Host)
+				err = w.possible(c.Context, host)
 			}
 			if err != nil {
 				return err

@@ -127,7 +127,7 @@ func volumeUmount(c *cli.Context) error {
 		return err
 	}
 	defer host.Close()
-	if err := w.possible(c.Context, host.Host); err != nil {
+	if err := w.possible(c.Context, host); err != nil {
 		return err
 	}
 	name := c.Args().First()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -72,7 +72,7 @@ func (h *home) attach(host *api.Host, s *store.Store, pins *local.Set, log *slog
 	if err := h.attachCluster(r, log); err != nil {
 		return r, err
 	}
-	host.Pins = replicated{r.kept, r.outbox}
+	host.Pins = replicated{r.kept, r}
 	host.Replicas = replicas{r}
 	return r, nil
 }
@@ -139,12 +139,6 @@ func onThisMachine(endpoint string) bool {
 	return false
 }
 
-// Arguments of pins in the outbox.
-const (
-	argMin = "replicas_min"
-	argMax = "replicas_max"
-)
-
 func (h *home) attachCluster(r *remote, log *slog.Logger) error {
 	ns, _, err := h.namespace()
 	if err != nil {
@@ -168,25 +162,10 @@ func (h *home) attachCluster(r *remote, log *slog.Logger) error {
 	r.outbox, err = outbox.Open(h.path(outboxFile), outbox.Options{
 		Set: r.cluster, Logger: log, Interval: pinInterval,
 		Pin: func(ctx context.Context, e outbox.Entry) error {
-			p := place
-			if err := replicasOf(e.Args, &p); err != nil {
-				return err
-			}
-			return r.cluster.Place(ctx, e.Pin, p)
+			return r.place(ctx, e.Pin, e.Args, place)
 		},
 	})
 	return err
-}
-
-// replicasOf reads how often a pin of its own is to be held.
-func replicasOf(args map[string]string, p *cluster.Placement) error {
-	if args[argMin] == "" {
-		return nil
-	}
-	least, err := strconv.Atoi(args[argMin])
-	most, err2 := strconv.Atoi(args[argMax])
-	p.Min, p.Max = least, most
-	return errors.Join(err, err2)
 }
 
 // closing closes the remote side before what is on the disk. What the cluster was not told is given a moment.
@@ -229,23 +208,28 @@ func (s keptSessions) Session(ctx context.Context) (api.Session, error) { return
 // by whoever signs; of those of people the cluster is told here.
 type replicated struct {
 	*kept.Host
-	outbox *outbox.Queue
+	remote *remote
 }
 
 var _ pinset.Set = replicated{}
 
 func (r replicated) Add(ctx context.Context, p pinset.Pin) error {
+	if p.Owner == "" {
+		if err := r.remote.checkPlacement(ctx, p); err != nil {
+			return err
+		}
+	}
 	if err := r.Host.Add(ctx, p); err != nil || p.Owner != "" {
 		return err
 	}
-	return r.outbox.Put(ctx, outbox.Entry{Op: outbox.Pin, Pin: peoplesPin(p), Keep: true})
+	return r.remote.outbox.Put(ctx, outbox.Entry{Op: outbox.Pin, Pin: peoplesPin(p), Keep: true, Args: placed(p.Meta)})
 }
 
 func (r replicated) Remove(ctx context.Context, root cid.Cid, owner string) error {
 	if err := r.Host.Remove(ctx, root, owner); err != nil {
 		return err
 	}
-	return r.outbox.Put(ctx, outbox.Entry{Op: outbox.Unpin, Pin: pinset.Pin{Root: root, Owner: owner}, Group: groupOf(owner)})
+	return r.remote.outbox.Put(ctx, outbox.Entry{Op: outbox.Unpin, Pin: pinset.Pin{Root: root, Owner: owner}, Group: groupOf(owner)})
 }
 
 // All implements [pinset.Set]: what this host keeps.
@@ -253,7 +237,7 @@ func (r replicated) All(ctx context.Context) iter.Seq2[pinset.Pin, error] { retu
 
 // peoplesPin is what the cluster is told of a pin that is no volume's: not where its files were on this host.
 func peoplesPin(p pinset.Pin) pinset.Pin {
-	return pinset.Pin{Root: p.Root, Name: "snapshot/" + p.Root.String(), Created: p.Created}
+	return pinset.Pin{Root: p.Root, Name: "snapshot/" + cmp.Or(p.Name, p.Root.String()), Created: p.Created}
 }
 
 // groupOf is what pins of a volume replace each other in.

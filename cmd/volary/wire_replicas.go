@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -34,6 +35,9 @@ func (r replicas) Wait(ctx context.Context, root cid.Cid, o api.WaitOptions) (ap
 				root = newer
 				continue
 			}
+		}
+		if errors.Is(err, cluster.ErrTooMany) {
+			err = fmt.Errorf("%w: %w", err, volume.ErrInvalid)
 		}
 		return api.Waited{Root: root, Status: st}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -31,6 +32,9 @@ type WaitOptions struct {
 	Local    string              // the peer ID of the local cluster peer
 	Progress func(pinset.Status) // called from the waiting goroutine, first at once, then when something has changed
 }
+
+// ErrTooMany says that more replicas were waited for than there can be.
+var ErrTooMany = errors.New("so many replicas cannot be waited for")
 
 // absentTime is how long an endpoint may not know of a pin that another one was told.
 const absentTime = 2 * time.Second
@@ -79,7 +83,7 @@ func (e *LagError) Unwrap() []error { return []error{e.Err, e.Last} }
 
 // Wait returns once the goal is reached. Until then it goes on, whatever a peer says and whether or not the cluster
 // can be reached, to the end of ctx, which makes a *LagError; it ends early if the root is not pinned
-// (pinset.ErrNotPinned) or the endpoint refuses to say.
+// (pinset.ErrNotPinned), if there cannot be so many replicas (ErrTooMany), or the endpoint refuses to say.
 func (s *Set) Wait(ctx context.Context, root cid.Cid, o WaitOptions) (pinset.Status, error) {
 	op := "wait for " + root.String()
 	w := waiting{o: o}
@@ -96,6 +100,9 @@ func (s *Set) Wait(ctx context.Context, root cid.Cid, o WaitOptions) (pinset.Sta
 				return st, &Error{Op: op, Endpoint: s.endpoints[s.current.Load()].name, Err: pinset.ErrNotPinned}
 			}
 		case err == nil:
+			if most := w.most(st); o.Replicas > most {
+				return st, &Error{Op: op, Endpoint: s.endpoints[s.current.Load()].name, Err: fmt.Errorf("%w: %d of at most %d", ErrTooMany, o.Replicas, most)}
+			}
 			w.last, w.heardAll = nil, true
 			if w.seen(st) {
 				return st, nil
@@ -142,7 +149,20 @@ func (w *waiting) heardFew(ctx context.Context, s *Set, root cid.Cid, st *pinset
 		}
 	}
 	tally(st)
-	return w.seen(*st)
+	return w.seen(*st) || w.o.Replicas > w.most(*st)
+}
+
+// most is how many replicas there can be: as many as the pin asks for at most, or as there are peers, once they are
+// known.
+func (w *waiting) most(st pinset.Status) int {
+	most := math.MaxInt
+	if st.Max > 0 {
+		most = st.Max
+	}
+	if w.heardAll {
+		most = min(most, len(st.Replicas))
+	}
+	return most
 }
 
 // seen takes in what the peers say, and tells whether it is what is waited for.

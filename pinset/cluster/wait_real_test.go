@@ -81,6 +81,21 @@ func TestRecoverTriesAgainAndTellsWhatCameOfIt(t *testing.T) {
 	}
 }
 
+func TestMoreReplicasThanThereCanBeAreNotWaitedFor(t *testing.T) {
+	s := fresh(t, cluster.Options{})
+	root := stored(t, three.Nodes[0])
+	place(t, s, pinset.Pin{Root: root}, cluster.Placement{Min: 1, Max: 2})
+	if _, err := s.Wait(within(t, 20*time.Second), root, cluster.WaitOptions{Replicas: 3}); !errors.Is(err, cluster.ErrTooMany) {
+		t.Errorf("three of at most two: %v", err)
+	}
+	everywhere := stored(t, three.Nodes[0])
+	place(t, s, pinset.Pin{Root: everywhere}, cluster.Placement{Min: cluster.Everywhere, Max: cluster.Everywhere})
+	if _, err := s.Wait(within(t, 20*time.Second), everywhere, cluster.WaitOptions{Replicas: 4}); !errors.Is(err, cluster.ErrTooMany) {
+		t.Errorf("four of three peers: %v", err)
+	}
+	wait(t, s, everywhere, cluster.WaitOptions{Replicas: 3})
+}
+
 func TestAllReplicasAreToldInOneGo(t *testing.T) {
 	s := fresh(t, cluster.Options{})
 	both, one := stored(t, three.Nodes[0]), stored(t, three.Nodes[1])

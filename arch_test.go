@@ -46,6 +46,7 @@ var mayImport = map[string][]string{
 	"snapshot/kubo":          {"snapshot", "snapshot/dagcbor"},
 	"snapshot/kubo/kubotest": {},
 	"statedb":                {"snapshot", "snapshot/durable"},
+	"zombie":                 {},
 	"namespace":              {"snapshot/dagcbor"},
 	"head":                   {"namespace", "snapshot", "snapshot/dagcbor", "snapshot/unixfs"},
 	"head/table":             {"head", "namespace", "snapshot", "statedb"},
@@ -65,7 +66,7 @@ var mayImport = map[string][]string{
 	"volume/mounttest":       {"snapshot", "snapshot/blockstest", "snapshot/importer", "snapshot/meta", "snapshot/restorer", "snapshot/tree", "snapshot/tree/treetest", "snapshot/unixfs", "volume"},
 	"volume/modeltest":       {"snapshot/meta", "snapshot/tree"},
 	"volume/publish":         {"head", "head/table", "namespace", "pinset", "pinset/directory", "snapshot", "volume"},
-	"volume/api":             {"pinset", "snapshot", "snapshot/importer", "volume"},
+	"volume/api":             {"pinset", "snapshot", "snapshot/importer", "volume", "zombie"},
 	"cmd/volary":             {anything},
 
 	"pinset/cluster":             {"pinset"},

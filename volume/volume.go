@@ -172,10 +172,10 @@ type Manager struct {
 	failedCommits uint64
 }
 
-const (
-	stateFile   = "volumes.db"
-	overlaysDir = "overlays"
-)
+// StateFile is the database in a directory of volumes.
+const StateFile = "volumes.db"
+
+const overlaysDir = "overlays"
 
 // Open opens the volumes in a directory, which it makes if it is missing. With something to mount with, Start is to
 // be called next, perhaps beside operations.
@@ -183,7 +183,7 @@ func Open(dir string, o Options) (*Manager, error) {
 	if err := os.MkdirAll(filepath.Join(dir, overlaysDir), 0o711); err != nil {
 		return nil, fmt.Errorf("open volumes: %w", err)
 	}
-	db, err := openState(filepath.Join(dir, stateFile))
+	db, err := openState(filepath.Join(dir, StateFile))
 	if err != nil {
 		return nil, fmt.Errorf("open volumes: %w", err)
 	}

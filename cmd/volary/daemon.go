@@ -10,7 +10,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/volary/volary/snapshot/store"
 	"github.com/volary/volary/volume/api"
 )
 
@@ -51,10 +50,8 @@ func runDaemon(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	host, err := whileLocked(c.Context, func() (*api.Host, error) { return openStore(c.Context, h, true) })
-	if errors.Is(err, store.ErrLocked) {
-		return hinted{err, "perhaps by another daemon: see `volary status`"}
-	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	host, killed, err := openServed(c.Context, h, log)
 	if err != nil {
 		return err
 	}
@@ -63,8 +60,7 @@ func runDaemon(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	volumes, err := serveVolumes(c.Context, h, host, log)
+	volumes, err := serveVolumes(c.Context, h, host, killed, log)
 	if err != nil {
 		return err
 	}

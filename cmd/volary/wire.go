@@ -47,6 +47,9 @@ func openHost(c *cli.Context, a access) (*openedHost, error) {
 		return nil, err
 	}
 	host, err := whileLocked(c.Context, func() (*api.Host, error) { return dialOrOpen(c.Context, h, a) })
+	if known := h.lockedByKilled(err); known != nil {
+		return nil, known
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/volary/volary/volume/freezer"
 	"github.com/volary/volary/volume/holder"
 	"github.com/volary/volary/volume/overlay"
+	"github.com/volary/volary/zombie"
 )
 
 // Names in a home.
@@ -67,7 +68,8 @@ type servedVolumes struct {
 
 // serveVolumes gives a daemon's host its volumes, and takes care of them until close. It does not wait until what was
 // mounted before is mounted again; a volume for which that fails is told in the log, and hinders no other.
-func serveVolumes(ctx context.Context, h *home, host *api.Host, log *slog.Logger) (*servedVolumes, error) {
+// What was killed and waits for answers gets them first.
+func serveVolumes(ctx context.Context, h *home, host *api.Host, killed []zombie.Process, log *slog.Logger) (*servedVolumes, error) {
 	var mounter volume.Mounter
 	var lower *holder.Lower
 	if os.Geteuid() == 0 {
@@ -80,6 +82,9 @@ func serveVolumes(ctx context.Context, h *home, host *api.Host, log *slog.Logger
 			return nil, err
 		}
 		lower = holder.NewLower(holder.LowerOptions{Holder: client, IOTimeout: timeout, Logger: log})
+		if err := answerKilled(ctx, killed, lower, host, log); err != nil {
+			return nil, err
+		}
 		mounter = overlay.New(lower)
 	}
 	reserve, err := humanize.ParseBytes(h.config.Reserve)

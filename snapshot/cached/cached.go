@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
@@ -32,7 +33,8 @@ const (
 	// DefaultSize is the bound of a cache in bytes.
 	DefaultSize = 10 << 30
 	// parts is how many segments a full cache has.
-	parts = 16
+	parts    = 16
+	lockFile = "lock"
 	// window is how many blocks GetMany looks up together.
 	window = 64
 )
@@ -80,7 +82,7 @@ func Open(slow snapshot.Blocks, dir string, o Options) (*Blocks, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open cache: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open cache: %w", err)
 	}
@@ -95,6 +97,15 @@ func Open(slow snapshot.Blocks, dir string, o Options) (*Blocks, error) {
 		return nil, errors.Join(fmt.Errorf("open cache %s: %w", dir, err), b.Close())
 	}
 	return b, nil
+}
+
+// Seize takes the lock of a cache away from a process that cannot let go of it, and will never touch it again. Nobody
+// opens the cache meanwhile.
+func Seize(dir string) error {
+	if err := os.Remove(filepath.Join(dir, lockFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("seize cache: %w", err)
+	}
+	return nil
 }
 
 // Close lets go of the directory. Nothing may be under way.

@@ -166,46 +166,6 @@ func writeFormat(dir string) error {
 	return durable.SyncDir(filepath.Dir(dir))
 }
 
-// takeLock locks the directory: for all others when the store is opened for writing, for writers when it is
-// opened for reading.
-func (s *Store) takeLock() error {
-	path := filepath.Join(s.dir, lockFile)
-	flags, how := os.O_RDWR|os.O_CREATE, unix.LOCK_EX
-	if s.readOnly {
-		flags, how = os.O_RDONLY, unix.LOCK_SH
-	}
-	f, err := os.OpenFile(path, flags, 0o600)
-	if err != nil {
-		return readOnlyError(err)
-	}
-	err = withFd(f, func(fd int) error { return unix.Flock(fd, how|unix.LOCK_NB) })
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		defer f.Close()
-		return lockedError(path)
-	}
-	if err != nil {
-		f.Close()
-		return fmt.Errorf("lock %s: %w", path, err)
-	}
-	s.lock = f
-	if s.readOnly {
-		return nil
-	}
-	// The number only serves the message of whoever finds the lock taken: a full disk may well keep it out.
-	f.Truncate(0)
-	f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-	return nil
-}
-
-func lockedError(path string) error {
-	const hint = "\nstart `volary daemon` to share it"
-	pid, err := os.ReadFile(path)
-	if p := strings.TrimSpace(string(pid)); err == nil && p != "" {
-		return fmt.Errorf("%w by process %s%s", ErrLocked, p, hint)
-	}
-	return fmt.Errorf("%w by another process%s", ErrLocked, hint)
-}
-
 // readOnlyError adds ErrReadOnly to what the system says of a place that cannot be written to.
 func readOnlyError(err error) error {
 	if errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
@@ -273,8 +233,7 @@ func (s *Store) release() error {
 			return err
 		}))
 	} else if s.lock != nil {
-		// A process forked this instant shares the file until its exec: closing alone would leave it locked.
-		errs = append(errs, withFd(s.lock, func(fd int) error { return unix.Flock(fd, unix.LOCK_UN) }), s.lock.Close())
+		errs = append(errs, unlock(s.lock))
 	}
 	return errors.Join(errs...)
 }

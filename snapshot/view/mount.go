@@ -30,6 +30,11 @@ func Mount(ctx context.Context, s *tree.Snapshot, dir string, o Options) (*Serve
 	if err != nil {
 		return nil, fmt.Errorf("mount %s at %s: %w", s.CID, dir, err)
 	}
+	if o.Keep != nil {
+		if err := o.Keep(srv.conn); err != nil {
+			return nil, errors.Join(err, srv.conn.Close(), Unmount(dir))
+		}
+	}
 	srv.serve()
 	declinePolls(dir)
 	return srv, nil

@@ -45,7 +45,10 @@ type Options struct {
 	AllowOther bool          // other users may use the mount; without it only who mounted, with all permissions
 	IOTimeout  time.Duration // how long a block is waited for; 0 is DefaultIOTimeout
 	Memory     *Memory       // nil: one of its own
-	Logger     *slog.Logger  // nil discards
+	// Keep, if set, is given what it takes to go on with a new mount, before anything is asked of the mount: if this
+	// process is killed while it waits for itself, only another one's answers let it end. The mount ends if it fails.
+	Keep   func(Connection) error
+	Logger *slog.Logger // nil discards
 }
 
 // View answers what the kernel asks about one snapshot. The inode and node number of an entry with a row in the

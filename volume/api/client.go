@@ -77,7 +77,14 @@ type client struct {
 
 func newClient(path string, o DialOptions) *client {
 	dialer := net.Dialer{Timeout: dialTimeout}
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return dialer.DialContext(ctx, "unix", path) }
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, "unix", path)
+		if err == nil && listenerKilled(conn) {
+			conn.Close()
+			return nil, fmt.Errorf("connect to %s: %w", path, syscall.ECONNREFUSED)
+		}
+		return conn, err
+	}
 	return &client{
 		path: path, errors: newErrorTable(o.Kinds),
 		http: &http.Transport{

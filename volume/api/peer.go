@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/volary/volary/zombie"
 )
 
 // Limits for the callers of one user.
@@ -49,6 +51,17 @@ func peerOf(c net.Conn) (Peer, error) {
 		return Peer{}, fmt.Errorf("SO_PEERCRED: %w", credErr)
 	}
 	return Peer{PID: cred.Pid, UID: cred.Uid, GID: cred.Gid}, nil
+}
+
+// listenerKilled reports whether who is to answer at a socket was killed and cannot end: its socket takes connections as
+// long as it is there.
+func listenerKilled(c net.Conn) bool {
+	peer, err := peerOf(c)
+	if err != nil || peer.PID <= 0 {
+		return false
+	}
+	p, err := zombie.Find(int(peer.PID))
+	return err == nil && p.Killed()
 }
 
 // callers counts what each user has open.

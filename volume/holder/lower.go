@@ -102,15 +102,15 @@ func (l *Lower) Mount(ctx context.Context, s *tree.Snapshot, dir string, o volum
 	if alive, err := l.goOn(ctx, s, dir, o); err != nil || alive {
 		return err
 	}
-	srv, err := view.Mount(ctx, s, dir, l.viewOptions(o))
+	v := l.viewOptions(o)
+	if l.o.Holder != nil {
+		v.Keep = func(c view.Connection) error { return l.put(ctx, dir, s.CID, c, lasting(o)) }
+	}
+	srv, err := view.Mount(ctx, s, dir, v)
 	if err != nil {
 		return err
 	}
-	m := newServed(srv, s.CID, o)
-	if err := l.hold(ctx, dir, s, m); err != nil {
-		return errors.Join(err, view.Unmount(dir))
-	}
-	return l.serve(dir, m)
+	return l.serve(dir, newServed(srv, s.CID, o))
 }
 
 // Resume goes on with showing a snapshot at dir, if it is shown there, and reports whether it is. If not, what is
@@ -149,16 +149,8 @@ type heldMount struct {
 	Init    []byte              `json:"init"`
 }
 
-func (l *Lower) hold(ctx context.Context, dir string, s *tree.Snapshot, m *served) error {
-	if l.o.Holder == nil {
-		return nil
-	}
-	return l.put(ctx, dir, s.CID, m)
-}
-
-func (l *Lower) put(ctx context.Context, dir string, root cid.Cid, m *served) error {
-	c := m.server.Connection()
-	data, err := json.Marshal(heldMount{root.String(), m.options, c.Init})
+func (l *Lower) put(ctx context.Context, dir string, root cid.Cid, c view.Connection, o volume.MountOptions) error {
+	data, err := json.Marshal(heldMount{root.String(), o, c.Init})
 	if err != nil {
 		return err
 	}
@@ -203,58 +195,7 @@ func (l *Lower) rehold(ctx context.Context, dir string) error {
 		return err
 	}
 	l.o.Logger.Warn("the holder did not have a mount", logName, dir)
-	return l.put(ctx, dir, root, m)
-}
-
-// resume goes on with a mount of an earlier process. False means that there is nothing to go on with.
-func (l *Lower) resume(ctx context.Context, s *tree.Snapshot, dir string, o volume.MountOptions) (bool, error) {
-	c, was, err := l.held(ctx, dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, detachDead(dir)
-	}
-	if err != nil {
-		return false, err
-	}
-	if was.Root != s.CID.String() || was.Options != lasting(o) {
-		c.Close()
-		return false, otherMount(s, dir)
-	}
-	srv, err := view.Resume(ctx, s, c, l.viewOptions(o))
-	if err != nil {
-		return false, err
-	}
-	return true, l.serve(dir, newServed(srv, s.CID, o))
-}
-
-// held gets a mount from the holder.
-func (l *Lower) held(ctx context.Context, dir string) (c view.Connection, was heldMount, err error) {
-	if l.o.Holder == nil {
-		return c, was, fs.ErrNotExist
-	}
-	data, files, err := l.o.Holder.Get(ctx, dir)
-	if err != nil {
-		return c, was, err
-	}
-	if err = json.Unmarshal(data, &was); err == nil && len(files) != 2 {
-		err = fmt.Errorf("the holder has %d files of %s, not 2", len(files), dir)
-	}
-	if err != nil {
-		for _, f := range files {
-			f.Close()
-		}
-		return c, was, err
-	}
-	return view.Connection{Device: files[0], Table: files[1], Init: was.Init}, was, nil
-}
-
-// detachDead takes a mount away whose server is gone for good. What the kernel has of its files it goes on telling;
-// how large it is it asks each time.
-func detachDead(dir string) error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); !errors.Is(err, unix.ENOTCONN) {
-		return fmt.Errorf("something is mounted at %s that is not held: %w", dir, fs.ErrExist)
-	}
-	return unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	return l.put(ctx, dir, root, m.server.Connection(), m.options)
 }
 
 func (l *Lower) viewOptions(o volume.MountOptions) view.Options {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -39,9 +40,11 @@ type daemon struct {
 	bin, home string
 
 	process *exec.Cmd
-	log     bytes.Buffer // of all the processes there were
+	log     said // by all the processes there were
 	host    *api.Host
-	ended   chan error // gives how the process ended
+	ended   chan error   // gives how the process ended
+	dying   []chan error // those of processes that were killed, and wait for another one to end
+	stuck   int          // how many did
 	kills   map[syscall.Signal]int
 	cut     int // requests that were not answered
 	lost    int // databases
@@ -50,6 +53,24 @@ type daemon struct {
 }
 
 var _ host = (*daemon)(nil)
+
+// said is a log that processes write to at the same time: one that was killed and its successor.
+type said struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
 
 // startTime bounds how long a daemon takes to be there, and to go.
 const startTime = time.Minute
@@ -61,8 +82,13 @@ func newDaemon(ctx context.Context, bin, home string) (*daemon, error) {
 
 // start begins the life of a daemon, and returns once it answers. One that does not answer leaves nobody waiting.
 func (d *daemon) start(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startTime)
-	defer cancel()
+	if err := d.launch(); err != nil {
+		return err
+	}
+	return d.greet(ctx)
+}
+
+func (d *daemon) launch() error {
 	d.process = exec.Command(d.bin, "--home", d.home, "daemon")
 	d.process.Stderr = &d.log
 	if err := d.process.Start(); err != nil {
@@ -71,6 +97,12 @@ func (d *daemon) start(ctx context.Context) error {
 	ended, process := make(chan error, 1), d.process
 	d.ended = ended
 	go func() { ended <- process.Wait() }()
+	return nil
+}
+
+func (d *daemon) greet(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
 	for {
 		var err error
 		if d.host, err = api.Dial(ctx, filepath.Join(d.home, "volary.sock"), api.DialOptions{}); err == nil {
@@ -79,13 +111,13 @@ func (d *daemon) start(ctx context.Context) error {
 		select {
 		case <-time.After(5 * time.Millisecond):
 			continue
-		case end := <-ended:
+		case end := <-d.ended:
 			err = fmt.Errorf("daemon ended: %v: %w", end, err)
 		case <-ctx.Done():
 			err = errors.Join(err, d.process.Process.Kill())
 		}
 		d.abort()
-		return fmt.Errorf("%w\n%s", err, d.log.Bytes())
+		return fmt.Errorf("%w\n%s", err, d.log.String())
 	}
 }
 
@@ -97,18 +129,26 @@ func (d *daemon) abort() {
 	}
 }
 
+// killTime is how long a killed process is waited for before the next one is started.
+const killTime = 200 * time.Millisecond
+
 // end ends the process. The mounts are then kept by the holder.
 func (d *daemon) end(signal syscall.Signal) error {
 	d.kills[signal]++
 	if err := d.process.Process.Signal(signal); err != nil {
 		return err
 	}
+	if signal == unix.SIGKILL {
+		select {
+		case <-d.ended:
+		case <-time.After(killTime):
+			d.stuck++
+			d.dying = append(d.dying, d.ended)
+		}
+		return d.host.Closer.Close()
+	}
 	select {
 	case err := <-d.ended:
-		var exit *exec.ExitError
-		if signal == unix.SIGKILL && errors.As(err, &exit) {
-			err = nil
-		}
 		return errors.Join(err, d.host.Closer.Close())
 	case <-time.After(startTime):
 		// It says where it stands.
@@ -137,9 +177,17 @@ func (d *daemon) restart(ctx context.Context) error {
 
 func (d *daemon) reopen(ctx context.Context) error { return d.restart(ctx) }
 
-// close ends the process and waits until nobody holds mounts.
+// close ends the process and waits until nobody holds mounts, and those have ended that were killed.
 func (d *daemon) close() error {
-	return errors.Join(d.end(unix.SIGTERM), letGoOf(filepath.Join(d.home, "holder.sock")))
+	err := errors.Join(d.end(unix.SIGTERM), letGoOf(filepath.Join(d.home, "holder.sock")))
+	for _, ended := range d.dying {
+		select {
+		case <-ended:
+		case <-time.After(startTime):
+			return errors.Join(err, errors.New("a daemon that was killed does not end"))
+		}
+	}
+	return err
 }
 
 // lose ends the daemon and its database, and what else is named, and returns what the next one recovered, if there was
@@ -163,7 +211,7 @@ func (d *daemon) lose(ctx context.Context, files ...string) (found cid.Cid, err 
 			break
 		}
 		if time.Now().After(end) {
-			return found, fmt.Errorf("changes are still there: %v\n%s", left, d.log.Bytes())
+			return found, fmt.Errorf("changes are still there: %v\n%s", left, d.log.String())
 		}
 		<-time.After(5 * time.Millisecond)
 	}
@@ -180,10 +228,6 @@ func (d *daemon) lose(ctx context.Context, files ...string) (found cid.Cid, err 
 // worked with. What was begun has no answer, or one that counts.
 func (d *daemon) interrupt(ctx context.Context, o modeltest.Op, signal syscall.Signal) error {
 	begun, after := inFlight()[o.Seed%uint64(len(inFlight()))], time.Duration(o.Seed>>4%40_000)*time.Microsecond
-	if begun.works {
-		// Killed while it waits for a directory that is being copied up, which waits for its answer, it could not end.
-		signal = unix.SIGTERM
-	}
 	if o.Mode != 0 {
 		if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
 			return err
@@ -191,19 +235,21 @@ func (d *daemon) interrupt(ctx context.Context, o modeltest.Op, signal syscall.S
 	}
 	joined := make(chan error, 1)
 	d.joined = joined
+	ending := &daemon{host: d.host} // nothing of what is begun is for the next one
 	go func() {
 		answered := make(chan error, 1)
-		go func() { answered <- begun.do(ctx, d) }()
+		go func() { answered <- begun.do(ctx, ending) }()
 		<-time.After(after)
+		// A killed process that waits for the next one has its connections until then.
 		err := d.end(signal)
+		if err == nil {
+			err = d.start(ctx)
+		}
 		if err != nil {
 			d.abort()
 		}
 		if <-answered != nil {
 			d.cut++
-		}
-		if err == nil {
-			err = d.start(ctx)
 		}
 		if err == nil && begun.tidy != nil {
 			err = begun.tidy(ctx, d)
@@ -226,7 +272,6 @@ func (d *daemon) join() error {
 // begun is what a daemon does when it is ended, and how to undo that of it which was done.
 type begun struct {
 	do, tidy func(context.Context, *daemon) error
-	works    bool // in the directory for changes, or at mounting
 }
 
 func inFlight() []begun {
@@ -249,12 +294,12 @@ func inFlight() []begun {
 		return err
 	}
 	return []begun{
-		{works: true, do: do(&volume.Commit{Name: name})},
-		{works: true, do: do(&volume.Commit{Name: name}, &volume.Commit{Name: name})},
+		{do: do(&volume.Commit{Name: name})},
+		{do: do(&volume.Commit{Name: name}, &volume.Commit{Name: name})},
 		{do: do(&volume.Mount{Name: name, User: other}, &volume.Unmount{Name: name, User: other}),
 			tidy: do(&volume.Unmount{Name: name, User: other})},
-		{works: true, do: do(&volume.Clone{Name: name, To: other}, &volume.Mount{Name: other}, &volume.Unmount{Name: other}, &volume.Mount{Name: other}), tidy: removed},
-		{works: true, do: do(&volume.Preview{Name: name}, &volume.Tag{Name: name, Tag: "tag"})},
+		{do: do(&volume.Clone{Name: name, To: other}, &volume.Mount{Name: other}, &volume.Unmount{Name: other}, &volume.Mount{Name: other}), tidy: removed},
+		{do: do(&volume.Preview{Name: name}, &volume.Tag{Name: name, Tag: "tag"})},
 		{do: do()},
 	}
 }

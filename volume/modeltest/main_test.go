@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +19,8 @@ import (
 const (
 	envChild = "MODEL_CHILD"
 	envDir   = "MODEL_DIR"
+
+	envThreads = "MODEL_THREADS" // that are not to run as long as the child lives
 )
 
 func TestMain(m *testing.M) {
@@ -34,6 +37,8 @@ func TestMain(m *testing.M) {
 		err = holder.Hold(ctx, socketOf(os.Getenv(envDir)), holder.HoldOptions{Idle: 100 * time.Millisecond, Ready: func() {
 			os.NewFile(3, "ready").Write([]byte{1})
 		}})
+	case "stop":
+		err = stopThreads(strings.Fields(os.Getenv(envThreads)))
 	default:
 		err = fmt.Errorf("unknown child %q", what)
 	}

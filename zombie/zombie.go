@@ -1,0 +1,273 @@
+// Package zombie finds processes that were killed and cannot end.
+//
+// Start with [Locking]. A killed process ends once each of its threads has left its system call, and until then keeps
+// its locks. A thread that looks a name up in a directory which somebody else has locked, who waits for that very
+// process, never leaves it.
+//
+// It guarantees: of a process that is [Process.Harmless], no instruction is run ever again, and no system call is under
+// way that writes to a file, renames it or removes it.
+package zombie
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Process is a process at one time: another one that gets its number later is not taken for it.
+type Process struct {
+	PID   int
+	start string // in the kernel's clock ticks since boot
+}
+
+func (p Process) String() string { return "process " + strconv.Itoa(p.PID) }
+
+// Find returns the process of a number. The error wraps [fs.ErrNotExist] if there is none.
+func Find(pid int) (Process, error) {
+	start, err := startOf(pid)
+	return Process{pid, start}, err
+}
+
+func startOf(pid int) (string, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return "", noProcess(err)
+	}
+	// The name, in parentheses, may have anything in it; the start is field 22, and what follows the name begins with 3.
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	const start = 22 - 3
+	if len(fields) <= start {
+		return "", fmt.Errorf("/proc/%d/stat: %q", pid, b)
+	}
+	return fields[start], nil
+}
+
+// noProcess makes one error of those that reading in /proc gives while a process ends.
+func noProcess(err error) error {
+	if errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
+	return err
+}
+
+// Locking returns the processes that hold an flock on a file, which are several where one forked and has not called
+// exec yet. Only root sees all of them; those that see the file by another path are not found.
+func Locking(file string) ([]Process, error) {
+	path, err := filepath.EvalSymlinks(file)
+	if err != nil {
+		return nil, err
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return nil, fmt.Errorf("who locks %s: %w", path, err)
+	}
+	all, err := numbers("/proc")
+	if err != nil {
+		return nil, err
+	}
+	var found []Process
+	for _, pid := range all {
+		holds, err := locks(pid, path, st.Ino)
+		if errors.Is(err, fs.ErrNotExist) || !holds && err == nil {
+			continue
+		}
+		p, startErr := Find(pid)
+		if err = errors.Join(err, startErr); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("who locks %s: %w", path, err)
+		}
+		found = append(found, p)
+	}
+	return found, nil
+}
+
+// numbers are the entries of a directory that are processes or threads.
+func numbers(dir string) (all []int, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, noProcess(err)
+	}
+	for _, e := range entries {
+		if n, err := strconv.Atoi(e.Name()); err == nil {
+			all = append(all, n)
+		}
+	}
+	return all, nil
+}
+
+// locks looks at the files of a process by one of its threads that has not given them up. It never looks at the files
+// themselves: who asks a mount that nobody serves waits as well.
+func locks(pid int, path string, inode uint64) (bool, error) {
+	threads, err := numbers(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return false, err
+	}
+	for _, tid := range threads {
+		dir := fmt.Sprintf("/proc/%d/task/%d", pid, tid)
+		fds, err := numbers(dir + "/fd")
+		if errors.Is(err, fs.ErrNotExist) || len(fds) == 0 && err == nil {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		for _, fd := range fds {
+			if at, err := os.Readlink(fmt.Sprintf("%s/fd/%d", dir, fd)); err != nil || at != path {
+				continue
+			}
+			info, err := os.ReadFile(fmt.Sprintf("%s/fdinfo/%d", dir, fd))
+			if err == nil && hasFlock(string(info), inode) {
+				return true, nil
+			}
+		}
+		return false, nil
+	}
+	return false, nil
+}
+
+// hasFlock reads fdinfo (proc_pid_fdinfo(5)): "lock:	1: FLOCK  ADVISORY  WRITE 9513 fe:00:1185 0 EOF".
+func hasFlock(info string, inode uint64) bool {
+	for line := range strings.Lines(info) {
+		rest, is := strings.CutPrefix(line, "lock:")
+		f := strings.Fields(rest)
+		if is && len(f) > 5 && f[1] == "FLOCK" && strings.HasSuffix(f[5], ":"+strconv.FormatUint(inode, 10)) {
+			return true
+		}
+	}
+	return false
+}
+
+// Gone reports whether the process has ended, threads included. One that nobody waited for yet is gone.
+func (p Process) Gone() bool {
+	start, err := startOf(p.PID)
+	if err != nil || start != p.start {
+		return true
+	}
+	left, err := p.left()
+	return err == nil && len(left) == 0 || errors.Is(err, fs.ErrNotExist)
+}
+
+// Wait returns when the process is gone, or with the error of ctx.
+func (p Process) Wait(ctx context.Context) error {
+	for !p.Gone() {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the end of %s: %w", p, ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// thread is what /proc says of one.
+type thread struct {
+	dir    string
+	killed bool
+}
+
+// left are the threads that have not ended.
+func (p Process) left() (left []thread, err error) {
+	ids, err := numbers(fmt.Sprintf("/proc/%d/task", p.PID))
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		dir := fmt.Sprintf("/proc/%d/task/%d", p.PID, id)
+		status, err := os.ReadFile(dir + "/status")
+		if err = noProcess(err); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if ended, killed := stateOf(string(status)); !ended {
+			left = append(left, thread{dir, killed})
+		}
+	}
+	return left, nil
+}
+
+// stateOf reads the status of a thread: whether it has ended, or has been sent SIGKILL, after which it does not get back
+// to its program. Killing a process, or one of its threads ending it, sends it to each thread.
+func stateOf(status string) (ended, killed bool) {
+	for line := range strings.Lines(status) {
+		key, value, _ := strings.Cut(line, ":")
+		value = strings.TrimSpace(value)
+		switch key {
+		case "State":
+			ended = strings.HasPrefix(value, "Z") || strings.HasPrefix(value, "X")
+		case "SigPnd":
+			pending, err := strconv.ParseUint(value, 16, 64)
+			killed = err == nil && pending&(1<<(unix.SIGKILL-1)) != 0
+		}
+	}
+	return ended, killed
+}
+
+// Killed reports whether the process was killed, and has not ended. Anybody may ask.
+func (p Process) Killed() bool {
+	left, err := p.left()
+	if err != nil || len(left) == 0 {
+		return false
+	}
+	for _, t := range left {
+		if !t.killed {
+			return false
+		}
+	}
+	start, err := startOf(p.PID)
+	return err == nil && start == p.start
+}
+
+// ErrAlive says that a process may yet do something.
+var ErrAlive = errors.New("it may yet do something")
+
+// Harmless returns nil if the process was killed, and each thread that is left is in a system call that changes no
+// file. What is under way otherwise is in the error, which wraps ErrAlive. It needs root.
+func (p Process) Harmless() error {
+	if !p.Killed() {
+		return fmt.Errorf("%s was not killed: %w", p, ErrAlive)
+	}
+	left, err := p.left()
+	if err != nil {
+		return err
+	}
+	for _, t := range left {
+		call, err := t.call()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it ended
+		}
+		if err != nil {
+			return err
+		}
+		if !call.harmless() {
+			return fmt.Errorf("%s was killed in system call %d: %w", p, call.number, ErrAlive)
+		}
+	}
+	return nil
+}
+
+// Mounting reports whether the process was killed while it mounts or unmounts something, which may still happen.
+func (p Process) Mounting() bool {
+	left, err := p.left()
+	for _, t := range left {
+		if c, callErr := t.call(); callErr == nil && (c.number == unix.SYS_MOUNT || c.number == unix.SYS_UMOUNT2) {
+			return true
+		}
+	}
+	return err != nil && !errors.Is(err, fs.ErrNotExist)
+}

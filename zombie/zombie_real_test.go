@@ -1,0 +1,138 @@
+//go:build real
+
+package zombie
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Environment of a child that locks a file and then looks a name up.
+const (
+	envLock = "ZOMBIE_LOCK"
+	envLook = "ZOMBIE_LOOK"
+)
+
+func TestMain(m *testing.M) {
+	if file := os.Getenv(envLock); file != "" {
+		f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
+		if err == nil {
+			err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		}
+		fmt.Println("locked", err)
+		// Not on the first thread: it is to end.
+		done := make(chan struct{})
+		go func() {
+			os.Lstat(os.Getenv(envLook))
+			close(done)
+		}()
+		<-done
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// deaf is a mount in which everybody waits.
+type deaf struct {
+	dir string
+	fd  int
+}
+
+func mountDeaf(t *testing.T) *deaf {
+	t.Helper()
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	must(t, err)
+	m := &deaf{filepath.Join(t.TempDir(), "mnt"), fd}
+	must(t, os.Mkdir(m.dir, 0o700))
+	must(t, unix.Mount("deaf", m.dir, "fuse.deaf", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd)))
+	t.Cleanup(m.end)
+	init := m.request(t)
+	// struct fuse_out_header and fuse_init_out of linux/fuse.h
+	answer := make([]byte, 16+64)
+	binary.LittleEndian.PutUint32(answer, uint32(len(answer)))
+	copy(answer[8:16], init[8:16])
+	binary.LittleEndian.PutUint32(answer[16:], 7)
+	binary.LittleEndian.PutUint32(answer[20:], 31)
+	_, err = unix.Write(fd, answer)
+	must(t, err)
+	return m
+}
+
+func (m *deaf) request(t *testing.T) []byte {
+	t.Helper()
+	b := make([]byte, 1<<17)
+	n, err := unix.Read(m.fd, b)
+	must(t, err)
+	return b[:n]
+}
+
+// end leaves nobody waiting.
+func (m *deaf) end() {
+	if m.fd >= 0 {
+		unix.Close(m.fd)
+		m.fd = -1
+		unix.Unmount(m.dir, unix.MNT_DETACH)
+	}
+}
+
+func TestRealAKilledProcessThatCannotEndIsHarmless(t *testing.T) {
+	m := mountDeaf(t)
+	lock := filepath.Join(t.TempDir(), "lock")
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), envLock+"="+lock, envLook+"="+filepath.Join(m.dir, "x"))
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		m.end()
+		cmd.Wait()
+	})
+	said := make([]byte, 64)
+	if n, err := out.Read(said); err != nil || string(said[:n]) != "locked <nil>\n" {
+		t.Fatalf("%q, %v", said[:n], err)
+	}
+	m.request(t) // the kernel waits for the answer to what was taken
+	found, err := Locking(lock)
+	if err != nil || len(found) != 1 || found[0].PID != cmd.Process.Pid {
+		t.Fatalf("locked by %v, %v", found, err)
+	}
+	p := found[0]
+	if err := p.Harmless(); !errors.Is(err, ErrAlive) || p.Killed() {
+		t.Fatalf("alive, it is harmless: %v, killed: %v", err, p.Killed())
+	}
+	must(t, cmd.Process.Kill())
+	for end := time.Now().Add(10 * time.Second); p.Harmless() != nil; {
+		if time.Now().After(end) {
+			t.Fatal(p.Harmless())
+		}
+		<-time.After(time.Millisecond)
+	}
+	if p.Gone() || !p.Killed() || p.Mounting() {
+		t.Errorf("gone: %v, killed: %v, mounting: %v", p.Gone(), p.Killed(), p.Mounting())
+	}
+	if found, err := Locking(lock); err != nil || len(found) != 1 || found[0] != p {
+		t.Errorf("locked by %v, %v", found, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := p.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("it ended: %v", err)
+	}
+	m.end()
+	ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	must(t, p.Wait(ctx))
+	if found, err := Locking(lock); err != nil || len(found) > 0 {
+		t.Errorf("locked by %v, %v", found, err)
+	}
+}

@@ -100,8 +100,8 @@ type ListOptions struct {
 
 // List returns all volumes by name.
 func (m *Manager) List(ctx context.Context, o ListOptions) ([]Info, error) {
-	if err := m.Hear(ctx); err != nil {
-		return nil, err
+	if err := m.Hear(ctx); err != nil && ctx.Err() == nil {
+		return nil, err // when the time is over, what is recorded has to do
 	}
 	rs, err := m.db.list(bucketVolumes)
 	if err == nil && o.Trash {

@@ -222,17 +222,10 @@ func (h *home) identity() (peer.ID, error) {
 	file := h.path("identity")
 	b, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		key, _, err := crypto.GenerateEd25519Key(rand.Reader)
-		if err != nil {
-			return "", fmt.Errorf("make identity: %w", err)
+		// Of several processes at once, all take what the first has made.
+		if err = newIdentity(file); err == nil || errors.Is(err, fs.ErrExist) {
+			b, err = os.ReadFile(file)
 		}
-		if b, err = crypto.MarshalPrivateKey(key); err != nil {
-			return "", fmt.Errorf("make identity: %w", err)
-		}
-		if err := durable.WriteFile(file, b, 0o600); err != nil {
-			return "", err
-		}
-		return peer.IDFromPrivateKey(key)
 	}
 	if err != nil {
 		return "", fmt.Errorf("read identity: %w", err)
@@ -242,4 +235,16 @@ func (h *home) identity() (peer.ID, error) {
 		return "", fmt.Errorf("%s is not a key: %w", file, store.ErrCorrupt)
 	}
 	return peer.IDFromPrivateKey(key)
+}
+
+func newIdentity(file string) error {
+	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	if err != nil {
+		return fmt.Errorf("make identity: %w", err)
+	}
+	b, err := crypto.MarshalPrivateKey(key)
+	if err != nil {
+		return fmt.Errorf("make identity: %w", err)
+	}
+	return durable.CreateFile(file, b, 0o600)
 }

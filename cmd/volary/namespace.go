@@ -22,16 +22,10 @@ func (h *home) namespace() (*namespace.Namespace, namespace.Swarm, error) {
 	file := h.path(namespaceFile)
 	b, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		var ns *namespace.Namespace
-		if ns, err = namespace.Open(namespace.NewSecret()); err != nil {
-			return nil, namespace.Swarm{}, err
+		// Of several processes at once, all take what the first has made.
+		if err = newNamespace(file); err == nil || errors.Is(err, fs.ErrExist) {
+			b, err = os.ReadFile(file)
 		}
-		swarm := namespace.Swarm{Mode: namespace.SwarmDerived}
-		token, err := ns.Token(swarm, false)
-		if err != nil {
-			return nil, swarm, err
-		}
-		return ns, swarm, durable.WriteFile(file, []byte(token+"\n"), 0o600)
 	}
 	if err != nil {
 		return nil, namespace.Swarm{}, fmt.Errorf("read namespace: %w", err)
@@ -41,6 +35,18 @@ func (h *home) namespace() (*namespace.Namespace, namespace.Swarm, error) {
 		return nil, swarm, fmt.Errorf("%s: %w: %w", file, err, store.ErrCorrupt)
 	}
 	return ns, swarm, nil
+}
+
+func newNamespace(file string) error {
+	ns, err := namespace.Open(namespace.NewSecret())
+	if err != nil {
+		return err
+	}
+	token, err := ns.Token(namespace.Swarm{Mode: namespace.SwarmDerived}, false)
+	if err != nil {
+		return err
+	}
+	return durable.CreateFile(file, []byte(token+"\n"), 0o600)
 }
 
 // join puts a host that was just made into the namespace of a token.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/volary/volary/head/table"
@@ -28,7 +27,7 @@ func (h *home) heads(o volume.Options) (volume.Heads, error) {
 		return publish.New(p), nil
 	}
 	p.Send = h.remote.sendHead
-	h.remote.heads = publish.New(p)
+	h.remote.heads, h.remote.refreshed = publish.New(p), newRefresher()
 	return h.remote.heads, nil
 }
 
@@ -36,28 +35,37 @@ const (
 	refreshEvery  = 30 * time.Second // when nobody asks
 	refreshAtMost = 2 * time.Second  // between two times, whoever asks
 	refreshTime   = 5 * time.Second  // that who asks waits
+	followTime    = 2 * time.Minute  // that it may take when nobody waits
 )
 
-// refresher remembers when the pins of the cluster were read last.
+// refresher remembers when the pins of the cluster were read last. It must be made by newRefresher.
 type refresher struct {
-	mu   sync.Mutex
+	turn chan struct{} // has an element while they are read; it guards the rest
 	last time.Time
 	err  error // of it
 }
 
-// refresh learns from the cluster where other hosts' volumes are, unless it tried a moment ago: then it says what came
-// of that.
-func (r *remote) refresh(ctx context.Context) error {
+func newRefresher() *refresher { return &refresher{turn: make(chan struct{}, 1)} }
+
+// refresh learns from the cluster where other hosts' volumes are, unless that was tried a moment ago: then it says what
+// came of it. What was learned when the time is over stays.
+func (r *remote) refresh(ctx context.Context) error { return r.refreshWithin(ctx, refreshTime) }
+
+func (r *remote) refreshWithin(ctx context.Context, most time.Duration) error {
 	if r.heads == nil {
 		return nil
 	}
-	r.refreshed.mu.Lock()
-	defer r.refreshed.mu.Unlock()
+	limited, done := context.WithTimeout(ctx, most)
+	defer done()
+	select {
+	case r.refreshed.turn <- struct{}{}:
+		defer func() { <-r.refreshed.turn }()
+	case <-limited.Done():
+		return limited.Err()
+	}
 	if time.Since(r.refreshed.last) < refreshAtMost {
 		return r.refreshed.err
 	}
-	limited, done := context.WithTimeout(ctx, refreshTime)
-	defer done()
 	_, _, err := r.heads.Learn(limited, r.cluster.All(limited))
 	if ctx.Err() == nil {
 		r.refreshed.last, r.refreshed.err = time.Now(), err
@@ -73,7 +81,7 @@ func (r *remote) follow(ctx context.Context, hear func(context.Context) error, l
 	}
 	failing := false
 	for {
-		err := r.refresh(ctx)
+		err := r.refreshWithin(ctx, followTime)
 		if err == nil {
 			err = r.heads.Flush(ctx)
 		}

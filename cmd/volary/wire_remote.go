@@ -48,7 +48,7 @@ type remote struct {
 	outbox  *outbox.Queue  // nil as cluster
 	heads   *publish.Heads // nil until volumes are opened, or as cluster
 
-	refreshed refresher
+	refreshed *refresher      // nil as heads
 	ends      <-chan struct{} // closed when a daemon is to end: then it waits for no replicas; nil in other processes
 }
 

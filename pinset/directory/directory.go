@@ -57,14 +57,19 @@ func (e Entry) name() string { return fmt.Sprintf("%s/%d", e.Binding.Name, e.Hea
 
 // Pin is the pin of a volume's head.
 func Pin(n *namespace.Namespace, e Entry) (pinset.Pin, error) {
-	p := pinset.Pin{Root: e.Head.Commit, Owner: Owner(e.Head.Volume), Name: e.name(), Meta: map[string]string{
-		KeyHead: encoding.EncodeToString(e.Head.Record), KeyBinding: encoding.EncodeToString(e.Binding.Data),
-	}}
+	p := Trusted(e)
 	// What others would pass over must not be taken for pinned here.
 	if _, err := Read(n, p); err != nil {
 		return pinset.Pin{}, fmt.Errorf("make the pin %s: %w", p.Name, err)
 	}
 	return p, nil
+}
+
+// Trusted is Pin of what was verified before.
+func Trusted(e Entry) pinset.Pin {
+	return pinset.Pin{Root: e.Head.Commit, Owner: Owner(e.Head.Volume), Name: e.name(), Meta: map[string]string{
+		KeyHead: encoding.EncodeToString(e.Head.Record), KeyBinding: encoding.EncodeToString(e.Binding.Data),
+	}}
 }
 
 // Read reads a pin that Pin made. Other notes may have been added to it.

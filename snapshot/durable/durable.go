@@ -1,4 +1,5 @@
-// Package durable makes names and files that are on the disk when it says so. Start with [WriteFile] and [MkdirAll].
+// Package durable makes names and files that are on the disk when it says so. Start with [WriteFile] and [MkdirAll];
+// [CreateFile] is for what must be made by one of several.
 //
 // It guarantees: when a function returns without an error, the power may go.
 package durable
@@ -9,10 +10,36 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // WriteFile makes a file appear whole, or not at all.
 func WriteFile(name string, data []byte, mode os.FileMode) error {
+	return write(name, data, mode, Publish)
+}
+
+// CreateFile is WriteFile for a name that does not exist: of several who make it one does, and for the others the
+// error wraps [fs.ErrExist].
+func CreateFile(name string, data []byte, mode os.FileMode) error {
+	return write(name, data, mode, func(f *os.File, name string) error {
+		if err := f.Sync(); err != nil {
+			return err
+		}
+		err := os.Link(f.Name(), name)
+		if errors.Is(err, syscall.EPERM) || errors.Is(err, errors.ErrUnsupported) {
+			return Publish(f, name) // such as on FAT, which has no links: there the last one counts
+		}
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
+			return err
+		}
+		return SyncDir(filepath.Dir(name))
+	})
+}
+
+func write(name string, data []byte, mode os.FileMode, publish func(*os.File, string) error) error {
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
 	if err != nil {
 		return err
@@ -22,7 +49,7 @@ func WriteFile(name string, data []byte, mode os.FileMode) error {
 		err = f.Chmod(mode)
 	}
 	if err == nil {
-		err = Publish(f, name)
+		err = publish(f, name)
 	}
 	if err != nil {
 		f.Close()

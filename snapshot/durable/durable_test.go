@@ -1,8 +1,12 @@
 package durable_test
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/volary/volary/snapshot/durable"
@@ -33,6 +37,29 @@ func TestNothingIsLeftOfAFileThatCannotBeWritten(t *testing.T) {
 		t.Fatal("a directory was replaced")
 	}
 	onlyFile(t, dir)
+}
+
+func TestOfSeveralWhoMakeAFileOneDoes(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "file")
+	made := make(chan string, 8)
+	var work sync.WaitGroup
+	for i := range cap(made) {
+		work.Go(func() {
+			err := durable.CreateFile(name, []byte(fmt.Sprint(i)), 0o600)
+			if err == nil {
+				made <- fmt.Sprint(i)
+			} else if !errors.Is(err, fs.ErrExist) {
+				t.Error(err)
+			}
+		})
+	}
+	work.Wait()
+	close(made)
+	got, err := os.ReadFile(name)
+	if want := <-made; err != nil || string(got) != want || len(made) != 0 {
+		t.Fatalf("%q, %v, made by %q and %d others", got, err, want, len(made))
+	}
+	onlyFile(t, filepath.Dir(name))
 }
 
 func TestDirectoriesAreMadeOnce(t *testing.T) {

@@ -41,12 +41,15 @@ type Heads struct {
 	o Options
 
 	sending sync.Mutex // so that an older head is not sent after a newer one
+
+	seenMu sync.Mutex
+	seen   map[fingerprint]bool // pins that were learned from
 }
 
 var _ volume.Heads = (*Heads)(nil)
 
 // New returns the heads of a namespace.
-func New(o Options) *Heads { return &Heads{o: o} }
+func New(o Options) *Heads { return &Heads{o: o, seen: map[fingerprint]bool{}} }
 
 // Begin implements [volume.Heads].
 func (h *Heads) Begin(_ context.Context, name string) (string, error) {

@@ -46,6 +46,8 @@ type Host struct {
 	*local.Set // tags are read, and own commits marked, in the records
 	o          Options
 
+	recent recent
+
 	mu sync.Mutex // held while it is decided what the daemon is to keep
 
 	sessionsMu sync.Mutex
@@ -68,10 +70,20 @@ func New(o Options) *Host {
 
 // Get implements [snapshot.Blocks].
 func (h *Host) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
-	if b, err := h.own(ctx, c); err != nil || b != nil {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if b := h.recent.get(c); b != nil {
+		return b, nil
+	}
+	b, err := h.own(ctx, c)
+	if err != nil || b != nil {
 		return b, err
 	}
-	return h.o.Far.Get(ctx, c)
+	if b, err = h.o.Far.Get(ctx, c); err == nil {
+		h.recent.remember(b)
+	}
+	return b, err
 }
 
 // own returns a block that the host stored itself, nil if it did not. One that is damaged is not missed: the daemon may

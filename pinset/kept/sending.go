@@ -27,6 +27,7 @@ const (
 // while further ones are gathered. What failed once is missing for good. It must be made by newSender.
 type sender struct {
 	put    func(bs ...blocks.Block) error
+	sent   func(blocks.Block) // is told of each
 	cancel context.CancelFunc // of put
 	slots  chan struct{}      // one for each that is being sent
 	flush  chan struct{}      // held by whoever takes all slots
@@ -47,11 +48,12 @@ type batch struct {
 	filled [][]byte // others; the last one has room
 }
 
-func newSender(put func(ctx context.Context, bs ...blocks.Block) error) *sender {
+func newSender(put func(ctx context.Context, bs ...blocks.Block) error, sent func(blocks.Block)) *sender {
 	// What is sent goes on when the call of add that began it has returned.
 	ctx, cancel := context.WithCancel(context.Background())
 	return &sender{
 		put:    func(bs ...blocks.Block) error { return put(ctx, bs...) },
+		sent:   sent,
 		cancel: cancel, slots: make(chan struct{}, sendsAtOnce), flush: make(chan struct{}, 1),
 		cur: new(batch), unsent: map[string]blocks.Block{},
 	}
@@ -173,6 +175,9 @@ func (s *sender) begin(ctx context.Context) error {
 		if err != nil {
 			s.fail(err)
 			return
+		}
+		for _, blk := range b.blocks {
+			s.sent(blk)
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()

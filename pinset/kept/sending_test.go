@@ -63,7 +63,7 @@ func addAll(t *testing.T, s *sender, all []blocks.Block) {
 
 func TestWhatIsSentIsWhatWasAddedAndInFewCalls(t *testing.T) {
 	k := &taken{sums: map[string][sha256.Size]byte{}}
-	s := newSender(k.put)
+	s := newSender(k.put, func(blocks.Block) {})
 	defer s.close()
 	var all []blocks.Block
 	size := 0
@@ -90,7 +90,7 @@ func TestWhatIsSentIsWhatWasAddedAndInFewCalls(t *testing.T) {
 
 func TestWhatWaitsCanBeReadAndIsSentOnce(t *testing.T) {
 	k := &taken{sums: map[string][sha256.Size]byte{}, stop: make(chan struct{})}
-	s := newSender(k.put)
+	s := newSender(k.put, func(blocks.Block) {})
 	defer s.close()
 	b := blockstest.Random(1, 1, 1000)[0]
 	for range 3 {
@@ -113,7 +113,7 @@ func TestWhatWaitsCanBeReadAndIsSentOnce(t *testing.T) {
 func TestWhatFailedOnceIsMissingForGood(t *testing.T) {
 	broken := errors.New("broken")
 	k := &taken{sums: map[string][sha256.Size]byte{}, err: broken}
-	s := newSender(k.put)
+	s := newSender(k.put, func(blocks.Block) {})
 	defer s.close()
 	bs := blockstest.Random(1, 2, 1000)
 	if err := s.add(t.Context(), bs[0]); err != nil {
@@ -131,7 +131,7 @@ func TestWhatFailedOnceIsMissingForGood(t *testing.T) {
 
 func TestWaitingForWhatStallsEndsWithTheCaller(t *testing.T) {
 	k := &taken{sums: map[string][sha256.Size]byte{}, stop: make(chan struct{})}
-	s := newSender(k.put)
+	s := newSender(k.put, func(blocks.Block) {})
 	if err := s.add(t.Context(), blockstest.Random(1, 1, 1000)...); err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestWaitingForWhatStallsEndsWithTheCaller(t *testing.T) {
 
 func TestTheEndGivesUpWhatStalls(t *testing.T) {
 	k := &taken{sums: map[string][sha256.Size]byte{}, stop: make(chan struct{})}
-	s := newSender(k.put)
+	s := newSender(k.put, func(blocks.Block) {})
 	if err := s.add(t.Context(), blockstest.Random(1, 20, 1<<20)...); err != nil {
 		t.Fatal(err)
 	}

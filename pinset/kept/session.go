@@ -40,7 +40,7 @@ func (h *Host) Session(ctx context.Context) (*Session, error) {
 	}
 	prefix := binary.BigEndian.AppendUint64([]byte("kubo/"), n)
 	own := h.o.Kubo.Session()
-	x := &Session{Session: own, host: h, records: records, prefix: prefix, sender: newSender(own.Put)}
+	x := &Session{Session: own, host: h, records: records, prefix: prefix, sender: newSender(own.Put, h.recent.remember)}
 	h.sessionsMu.Lock()
 	h.sessions[x] = true
 	h.sessionsMu.Unlock()

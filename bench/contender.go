@@ -80,6 +80,9 @@ func (t tools) contenders(m *meter) []contender {
 		{name: daemonName, note: "daemon and client together", open: func(ctx context.Context, dir string) (repository, error) {
 			return startIPFS(ctx, m, t.ipfs, dir)
 		}},
+		{name: carName, note: "what the daemon alone takes: the same blocks from files made before, in four requests, and the pin; restored by ipfs get; space has those files too", open: func(ctx context.Context, dir string) (repository, error) {
+			return openCarImport(ctx, m, t.ipfs, dir)
+		}},
 		{name: onKuboName, posix: true, note: "its blocks in an ipfs daemon of the same machine; daemon and client together", open: func(ctx context.Context, dir string) (repository, error) {
 			return openVolaryOnKubo(ctx, m, t, dir)
 		}},

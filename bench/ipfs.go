@@ -99,24 +99,34 @@ func (i *ipfs) File(ctx context.Context, id, _, path, dst string) (usage, error)
 }
 
 // run adds what the daemon used to what the command used.
-func (i *ipfs) run(cmd *exec.Cmd) (string, usage, error) {
+func (i *ipfs) run(cmd *exec.Cmd) (out string, u usage, err error) {
 	if i.daemon == nil {
 		return i.meter.Run(cmd)
 	}
+	u, err = i.withDaemon(func() (u usage, err error) { out, u, err = i.meter.Run(cmd); return u, err })
+	return out, u, err
+}
+
+// alone measures what the daemon does, without the CPU and memory of whoever has it do so.
+func (i *ipfs) alone(step func() error) (usage, error) {
+	return i.withDaemon(func() (usage, error) { return i.meter.Measure(step) })
+}
+
+func (i *ipfs) withDaemon(measure func() (usage, error)) (usage, error) {
 	pid := i.daemon.cmd.Process.Pid
 	before, err := cpuTime(pid)
 	if err := errors.Join(err, resetPeak(pid)); err != nil {
-		return "", usage{}, err
+		return usage{}, err
 	}
-	out, u, err := i.meter.Run(cmd)
+	u, err := measure()
 	if err != nil {
-		return "", u, err
+		return u, err
 	}
 	after, cpuErr := cpuTime(pid)
 	memory, memoryErr := peakMemory(pid)
 	u.CPU += after - before
 	u.Memory += memory
-	return out, u, errors.Join(cpuErr, memoryErr)
+	return u, errors.Join(cpuErr, memoryErr)
 }
 
 func (i *ipfs) Close() error {

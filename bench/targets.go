@@ -9,6 +9,7 @@ import (
 const (
 	volaryName = "volary"
 	onKuboName = "volary on kubo"
+	carName    = "ipfs dag import"
 	ipfsName   = "ipfs"
 	daemonName = "ipfs daemon"
 	resticName = "restic"

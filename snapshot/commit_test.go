@@ -2,10 +2,8 @@ package snapshot_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -209,108 +207,6 @@ func FuzzCommitReencodesToTheSameBytes(f *testing.F) {
 			t.Fatalf("what was read is written otherwise: %v", err)
 		}
 	})
-}
-
-// chain commits n times onto itself and returns the last commit and the CIDs of all, the oldest first.
-func chain(t *testing.T, b snapshot.Blocks, n int) (*snapshot.Commit, []cid.Cid) {
-	t.Helper()
-	ctx := context.Background()
-	var cids []cid.Cid
-	var last *snapshot.Commit
-	for i := range n {
-		last = sample(t)
-		last.Message, last.Time = fmt.Sprint(i), time.Unix(int64(i), 0).UTC()
-		if err := snapshot.Extend(ctx, b, last, cids[max(0, i-1):]...); err != nil {
-			t.Fatal(err)
-		}
-		blk, err := snapshot.EncodeCommit(last)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := b.Put(ctx, blk); err != nil {
-			t.Fatal(err)
-		}
-		cids = append(cids, blk.Cid())
-	}
-	return last, cids
-}
-
-func TestHistoryListsEveryAncestorOnce(t *testing.T) {
-	b := blockstest.NewMemory()
-	last, cids := chain(t, b, 300)
-	if last.Sequence != 300 || len(last.Recent) > snapshot.MaxRecent {
-		t.Errorf("sequence %d with %d recent ancestors", last.Sequence, len(last.Recent))
-	}
-	at := len(cids) - 2
-	for a, err := range snapshot.History(context.Background(), b, last) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if a.CID != cids[at] || a.Sequence != uint64(at+1) || a.Time.Unix() != int64(at) {
-			t.Fatalf("ancestor %d is %v", at, a)
-		}
-		at--
-	}
-	if at != -1 {
-		t.Errorf("history ended before commit %d", at)
-	}
-}
-
-func TestHistoryIsListedWhenTheAncestorsBlocksAreGone(t *testing.T) {
-	ctx, b := context.Background(), blockstest.NewMemory()
-	last, _ := chain(t, b, 100)
-	alone := blockstest.NewMemory()
-	for older := last.Older; older.Defined(); {
-		blk, err := b.Get(ctx, older)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := alone.Put(ctx, blk); err != nil {
-			t.Fatal(err)
-		}
-		links, err := snapshot.Links(blk)
-		if err != nil {
-			t.Fatal(err)
-		}
-		older = cid.Undef
-		if len(links) > 0 {
-			older = links[0]
-		}
-	}
-	n := 0
-	for _, err := range snapshot.History(ctx, alone, last) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		n++
-	}
-	if n != 99 {
-		t.Errorf("%d ancestors, want 99", n)
-	}
-}
-
-func TestMergeListsBothBranches(t *testing.T) {
-	ctx, b := context.Background(), blockstest.NewMemory()
-	_, left := chain(t, b, 3)
-	other := sample(t)
-	other.Message = "other"
-	if err := snapshot.Extend(ctx, b, other, left[0]); err != nil {
-		t.Fatal(err)
-	}
-	blk, err := snapshot.EncodeCommit(other)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Put(ctx, blk); err != nil {
-		t.Fatal(err)
-	}
-	merge := sample(t)
-	if err := snapshot.Extend(ctx, b, merge, left[2], blk.Cid()); err != nil {
-		t.Fatal(err)
-	}
-	if merge.Sequence != 4 || len(merge.Parents) != 2 || len(merge.Recent) != 4 {
-		t.Errorf("sequence %d, %d parents, %d ancestors; want 4, 2, 4", merge.Sequence, len(merge.Parents), len(merge.Recent))
-	}
 }
 
 func TestLinksRefuseUnknownCodecs(t *testing.T) {

@@ -32,12 +32,12 @@ type wireHistory struct {
 
 // Extend makes c a child of the parents: it sets Parents, Recent, Older and Sequence, and writes a sealed
 // chunk when the recent ancestors become too many. Without parents c is the first of its history. With
-// several, the history is their union; chunks that only a parent of smaller sequence has are reached through
-// that parent. Older is read to its end, so that a session keeps what the new commit links to; if part of it
-// is gone, the error wraps [ErrNotFound].
+// several, the history is their union: the chunks that all of them have stay, and what is in others is sealed
+// anew. Older is read to its end, so that a session keeps what the new commit links to; if part of it is gone,
+// the error wraps [ErrNotFound].
 func Extend(ctx context.Context, b Blocks, c *Commit, parents ...cid.Cid) error {
 	c.Parents, c.Recent, c.Older, c.Sequence = nil, nil, cid.Undef, 1
-	var newest uint64
+	var olders []cid.Cid
 	for _, p := range parents {
 		blk, err := b.Get(ctx, p)
 		if err != nil {
@@ -50,16 +50,16 @@ func Extend(ctx context.Context, b Blocks, c *Commit, parents ...cid.Cid) error 
 		c.Parents = append(c.Parents, p)
 		c.Recent = append(c.Recent, Ancestor{CID: p, Sequence: parent.Sequence, Time: parent.Time})
 		c.Recent = append(c.Recent, parent.Recent...)
-		if parent.Sequence > newest {
-			newest, c.Older, c.Sequence = parent.Sequence, parent.Older, parent.Sequence+1
+		c.Sequence = max(c.Sequence, parent.Sequence+1)
+		if !slices.Contains(olders, parent.Older) {
+			olders = append(olders, parent.Older)
 		}
 	}
-	for older := c.Older; older.Defined(); {
-		var err error
-		if _, older, err = readSealed(ctx, b, older); err != nil {
-			return err
-		}
+	unsealed, older, err := unite(ctx, b, olders)
+	if err != nil {
+		return err
 	}
+	c.Recent, c.Older = append(c.Recent, unsealed...), older
 	slices.SortFunc(c.Recent, compareAncestors)
 	c.Recent = slices.CompactFunc(c.Recent, func(x, y Ancestor) bool { return x.CID == y.CID })
 	for len(c.Recent) > MaxRecent {
@@ -70,6 +70,39 @@ func Extend(ctx context.Context, b Blocks, c *Commit, parents ...cid.Cid) error 
 		c.Recent, c.Older = c.Recent[:len(c.Recent)-sealedLength], older
 	}
 	return nil
+}
+
+// unite reads different chains of sealed chunks to their ends. It returns the newest chunk that is in all of them, Undef if there
+// is none, and the ancestors in the chunks that are not.
+func unite(ctx context.Context, b Blocks, olders []cid.Cid) (unsealed []Ancestor, common cid.Cid, _ error) {
+	type chunk struct {
+		ancestors []Ancestor
+		older     cid.Cid
+	}
+	chunks, in := map[cid.Cid]chunk{}, map[cid.Cid]int{}
+	for _, older := range olders {
+		for c := older; c.Defined(); c = chunks[c].older {
+			if _, read := chunks[c]; !read {
+				as, next, err := readSealed(ctx, b, c)
+				if err != nil {
+					return nil, cid.Undef, err
+				}
+				if len(olders) == 1 {
+					as = nil // the chain stays
+				}
+				chunks[c] = chunk{as, next}
+			}
+			in[c]++
+		}
+	}
+	for _, older := range olders {
+		c := older
+		for ; c.Defined() && in[c] < len(olders); c = chunks[c].older {
+			unsealed = append(unsealed, chunks[c].ancestors...)
+		}
+		common = c
+	}
+	return unsealed, common, nil
 }
 
 func seal(ctx context.Context, b Blocks, as []Ancestor, older cid.Cid) (cid.Cid, error) {

@@ -11,9 +11,11 @@ import (
 	"syscall"
 
 	"github.com/volary/volary/pinset"
+	"github.com/volary/volary/pinset/cluster"
 	"github.com/volary/volary/pinset/local"
 	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/archive"
+	"github.com/volary/volary/snapshot/kubo"
 	"github.com/volary/volary/snapshot/restorer"
 	"github.com/volary/volary/snapshot/store"
 	"github.com/volary/volary/volume"
@@ -146,7 +148,7 @@ func exitCode(err error) int {
 		return exitNoSpace
 	case is(snapshot.ErrDamaged, snapshot.ErrFormat, store.ErrCorrupt, archive.ErrIncomplete, overlay.ErrMismatch) || errors.As(err, &syntax):
 		return exitDamaged
-	case is(fs.ErrPermission, syscall.EROFS, store.ErrReadOnly):
+	case is(fs.ErrPermission, syscall.EROFS, store.ErrReadOnly, kubo.ErrDenied, cluster.ErrUnauthorized):
 		return exitDenied
 	case is(fs.ErrNotExist, syscall.ENOTDIR, snapshot.ErrNotFound, snapshot.ErrNotFetched, pinset.ErrNotPinned):
 		return exitNotFound
@@ -169,6 +171,10 @@ func hintFor(code int, err error) string {
 		return "use a newer volary with this state"
 	case errors.Is(err, snapshot.ErrNotFetched):
 		return "a peer that has it may be away; fetch_timeout in config.toml says how long it is looked for"
+	case errors.Is(err, kubo.ErrDenied):
+		return "see kubo_auth_file in config.toml, and API.Authorizations of the daemon"
+	case errors.Is(err, cluster.ErrUnauthorized):
+		return "see cluster_auth_file in config.toml"
 	case errors.Is(err, snapshot.ErrDamaged):
 		return "`volary verify --repair` drops damaged blocks, so that snapshotting or importing the data again restores them"
 	}

@@ -15,7 +15,7 @@ func TestScriptsWithACluster(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	c := startCluster(t, "", "")
+	c := startCluster(t, 2, "", "")
 	for file := range aboutPacks {
 		if _, err := os.Stat(file); err != nil {
 			t.Errorf("a session that is left out: %v", err)
@@ -24,7 +24,7 @@ func TestScriptsWithACluster(t *testing.T) {
 	// The sessions end before this, and after this the cluster.
 	t.Cleanup(func() {
 		out, err := exec.Command("ipfs-cluster-ctl", "--host", c.Nodes[1].CTL(), "pin", "ls").CombinedOutput()
-		if pins := strings.Count(string(out), "\n"); err != nil || pins < 30 {
+		if pins := strings.Count(string(out), "\n"); err != nil || pins == 0 {
 			t.Errorf("the cluster has %d pins of all these sessions, %v", pins, err)
 		}
 	})

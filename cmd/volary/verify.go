@@ -59,7 +59,7 @@ func verify(c *cli.Context) error {
 	}
 	bar := newProgress(c, "verifying")
 	defer bar.finish()
-	v := verifier{ctx: c.Context, host: host.Host, bad: map[cid.Cid]error{}}
+	v := verifier{ctx: c.Context, host: host.Host, kubo: host.home.config.Kubo, bad: map[cid.Cid]error{}}
 	if err := v.walk(loc.root, bar); err != nil {
 		return err
 	}
@@ -84,6 +84,7 @@ func verify(c *cli.Context) error {
 type verifier struct {
 	ctx  context.Context
 	host *api.Host
+	kubo string // where the blocks are; empty: in the store
 	bad  map[cid.Cid]error
 	res  verifyJSON
 }
@@ -132,8 +133,12 @@ func (v *verifier) structureBelow(s *tree.Snapshot, dir tree.Entry, seen map[[2]
 	return nil
 }
 
-// repair drops the blocks whose bytes are not theirs. A malformed block is what its CID says and stays.
+// repair drops the blocks whose bytes are not theirs. A malformed block is what its CID says and stays, and so do those
+// of a Kubo daemon: it removes nothing that is pinned.
 func (v *verifier) repair() error {
+	if v.kubo != "" {
+		return nil
+	}
 	for c, err := range v.bad {
 		if !errors.Is(err, snapshot.ErrDamaged) {
 			continue
@@ -187,6 +192,9 @@ func (v *verifier) verdict() error {
 	n, hint := len(v.bad), "`volary verify --repair` drops damaged blocks; then snapshot the data again, or import an archive that has it"
 	if len(v.res.Damaged) == len(v.res.Dropped) {
 		hint = "snapshot the data again, or import an archive that has it"
+	}
+	if v.kubo != "" {
+		hint = "`ipfs repo verify --heal` with the Kubo daemon drops damaged blocks and gets them from its peers; or snapshot the data again"
 	}
 	if len(v.res.Damaged) == 0 {
 		return fmt.Errorf("%d blocks of %s are missing: %w\n%s", n, v.res.Root, snapshot.ErrNotFound, hint)

@@ -15,8 +15,10 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/urfave/cli/v2"
 
+	"github.com/volary/volary/pinset/cluster"
 	"github.com/volary/volary/pinset/local"
 	"github.com/volary/volary/snapshot/importer"
+	"github.com/volary/volary/snapshot/kubo"
 	"github.com/volary/volary/snapshot/store"
 	"github.com/volary/volary/volume"
 	"github.com/volary/volary/volume/api"
@@ -117,6 +119,8 @@ var errorKinds = []api.ErrorKind{
 	{Name: "store_busy", Err: store.ErrBusy, Status: http.StatusConflict},
 	{Name: "store_closed", Err: store.ErrClosed, Status: http.StatusServiceUnavailable},
 	{Name: "store_newer", Err: store.ErrNewer, Status: http.StatusConflict},
+	{Name: "kubo_denied", Err: kubo.ErrDenied, Status: http.StatusBadGateway},
+	{Name: "cluster_unauthorized", Err: cluster.ErrUnauthorized, Status: http.StatusBadGateway},
 	{Name: "record_newer", Err: local.ErrNewer, Status: http.StatusConflict},
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,7 +36,9 @@ func TestMain(m *testing.M) {
 			os.Lstat(os.Getenv(envLook))
 			close(done)
 		}()
-		<-done
+		if n, _ := os.Stdin.Read(make([]byte, 1)); n == 0 {
+			<-done
+		}
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
@@ -85,11 +88,23 @@ func (m *deaf) end() {
 }
 
 func TestRealAKilledProcessThatCannotEndIsHarmless(t *testing.T) {
+	for name, end := range map[string]func(*exec.Cmd, io.Writer) error{
+		"killed":           func(c *exec.Cmd, _ io.Writer) error { return c.Process.Kill() },
+		"ending by itself": func(_ *exec.Cmd, in io.Writer) error { _, err := in.Write([]byte{1}); return err },
+	} {
+		t.Run(name, func(t *testing.T) { stuck(t, end) })
+	}
+}
+
+// stuck has a process end that cannot.
+func stuck(t *testing.T, endIt func(*exec.Cmd, io.Writer) error) {
 	m := mountDeaf(t)
 	lock := filepath.Join(t.TempDir(), "lock")
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), envLock+"="+lock, envLook+"="+filepath.Join(m.dir, "x"))
 	out, err := cmd.StdoutPipe()
+	must(t, err)
+	in, err := cmd.StdinPipe()
 	must(t, err)
 	must(t, cmd.Start())
 	t.Cleanup(func() {
@@ -110,7 +125,7 @@ func TestRealAKilledProcessThatCannotEndIsHarmless(t *testing.T) {
 	if err := p.Harmless(); !errors.Is(err, ErrAlive) || p.Killed() {
 		t.Fatalf("alive, it is harmless: %v, killed: %v", err, p.Killed())
 	}
-	must(t, cmd.Process.Kill())
+	must(t, endIt(cmd, in))
 	for end := time.Now().Add(10 * time.Second); p.Harmless() != nil; {
 		if time.Now().After(end) {
 			t.Fatal(p.Harmless())

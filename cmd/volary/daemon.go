@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/user"
+	"runtime/pprof"
 	"strconv"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -50,8 +53,33 @@ func runDaemon(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	served := make(chan error, 1)
+	go func() { served <- serve(c.Context, h, gid) }()
+	select {
+	case err := <-served:
+		return err
+	case <-c.Context.Done():
+	}
+	select {
+	case err := <-served:
+		return err
+	case <-time.After(endTime):
+		pprof.Lookup("goroutine").WriteTo(os.Stderr, 1)
+		return errNotEnding
+	}
+}
+
+// endTime is how long a daemon may take to end once it was told to. What it waits for may take as long as a read of data
+// that nobody has, and what it has acknowledged needs no orderly end.
+const endTime = 45 * time.Second
+
+var errNotEnding = errors.New("it was told to end, and what is under way does not: it ends as if it were killed\n" +
+	"nothing that was acknowledged is lost; what was under way is above, for a report")
+
+// serve is a daemon until ctx is done.
+func serve(ctx context.Context, h *home, gid int) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	host, killed, err := openServed(c.Context, h, log)
+	host, killed, err := openServed(ctx, h, log)
 	if err != nil {
 		return err
 	}
@@ -60,7 +88,7 @@ func runDaemon(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	volumes, err := serveVolumes(c.Context, h, host, killed, log)
+	volumes, err := serveVolumes(ctx, h, host, killed, log)
 	if err != nil {
 		return err
 	}
@@ -70,7 +98,7 @@ func runDaemon(c *cli.Context) error {
 		return err
 	}
 	log.Info("listening", "socket", h.path(socketName))
-	if err := server.Serve(c.Context, listener); err != nil {
+	if err := server.Serve(ctx, listener); err != nil {
 		return err
 	}
 	return errors.Join(volumes.close(), host.Close())

@@ -38,7 +38,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitOK
 	}
 	err := app.RunContext(ctx, permute(app, args))
-	if ctx.Err() != nil && err != nil {
+	if ctx.Err() != nil && err != nil && !errors.Is(err, errNotEnding) {
 		err = errInterrupted
 	}
 	if err == nil || errors.Is(err, errDiffer) {

@@ -160,7 +160,9 @@ func answerKilled(ctx context.Context, killed []zombie.Process, lower *holder.Lo
 		}
 		if err != nil {
 			log.Error("what it waits for goes on waiting", "error", err)
+			continue
 		}
+		log.Info("the process that was killed has ended", "process", p.String())
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func (v *View) status(p place, err error) fuse.Status {
 			break
 		}
 	}
-	if path := p.path(); log && v.said.first(path+"\n"+err.Error()) {
+	if path := p.path(); log && v.base.Err() == nil && v.said.first(path+"\n"+err.Error()) {
 		v.log.Error("cannot be read", logRoot, v.snap.CID, logPath, path, logError, err)
 	}
 	return fuse.Status(no)

@@ -181,15 +181,6 @@ func (s *Server) start() {
 	s.work.Go(s.worker)
 }
 
-// Stop answers what it has begun to answer, and nothing after that: who uses the mount waits until another
-// process has called Resume.
-func (s *Server) Stop() {
-	s.mu.Lock()
-	s.stopped = true
-	s.mu.Unlock()
-	s.busy.Wait()
-}
-
 // taken and free keep a few workers waiting for requests while others wait for blocks. A request that a worker
 // took after Stop is for the next server: it is to be sent again.
 func (s *Server) taken() bool {

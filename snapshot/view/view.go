@@ -68,6 +68,10 @@ type View struct {
 	number uint64 // of this view in memory
 	ahead  ahead
 	said   said
+
+	// Requests come from the kernel without a context: theirs are made of this one, which ends with the view.
+	base context.Context
+	end  context.CancelFunc
 }
 
 // newView returns the view of a snapshot's directory.
@@ -99,6 +103,7 @@ func newView(ctx context.Context, s *tree.Snapshot, o Options, sl *slots) (*View
 	}
 	v.root.name, v.root.id, v.root.known = "", fuse.FUSE_ROOT_ID, true
 	v.links = &links{view: v}
+	v.base, v.end = context.WithCancel(context.WithoutCancel(ctx))
 	return v, nil
 }
 
@@ -107,7 +112,7 @@ func (v *View) String() string { return "volary" }
 
 // within returns a context for answering one request.
 func (v *View) within() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), v.o.IOTimeout)
+	return context.WithTimeout(v.base, v.o.IOTimeout)
 }
 
 // hasXattrs reports whether an entry of the snapshot may have extended attributes.

@@ -308,9 +308,11 @@ func (l *Lower) Close() error {
 	l.closed = true
 	all := slices.Collect(maps.Values(l.served))
 	l.mu.Unlock()
+	var work sync.WaitGroup
 	for _, m := range all {
-		m.server.Stop()
+		work.Go(m.server.Stop)
 	}
+	work.Wait()
 	return err
 }
 

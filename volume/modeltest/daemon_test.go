@@ -44,7 +44,6 @@ type daemon struct {
 	host    *api.Host
 	ended   chan error   // gives how the process ended
 	dying   []chan error // those of processes that were killed, and wait for another one to end
-	stuck   int          // how many did
 	kills   map[syscall.Signal]int
 	cut     int // requests that were not answered
 	lost    int // databases
@@ -142,7 +141,6 @@ func (d *daemon) end(signal syscall.Signal) error {
 		select {
 		case <-d.ended:
 		case <-time.After(killTime):
-			d.stuck++
 			d.dying = append(d.dying, d.ended)
 		}
 		return d.host.Closer.Close()
@@ -176,6 +174,9 @@ func (d *daemon) restart(ctx context.Context) error {
 }
 
 func (d *daemon) reopen(ctx context.Context) error { return d.restart(ctx) }
+
+// followed is how often a daemon took the state over from one that could not end.
+func (d *daemon) followed() int { return strings.Count(d.log.String(), "took the state over") }
 
 // close ends the process and waits until nobody holds mounts, and those have ended that were killed.
 func (d *daemon) close() error {

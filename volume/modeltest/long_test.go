@@ -4,9 +4,14 @@ package modeltest_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/volume"
+	"github.com/volary/volary/zombie"
 )
 
 // TestLongAVolumeIsAPlainDirectory takes 100,000 steps, in volumes of all kinds.
@@ -37,4 +42,24 @@ func TestLongNothingIsLost(t *testing.T) {
 	for name, how := range map[string]crash{"killed": {}, "killed, held": {held: true}, "without power": {power: true}} {
 		t.Run(name, func(t *testing.T) { crashes(t, how, func(int, int) bool { return true }) })
 	}
+}
+
+// TestLongADaemonFollowsOneThatWasToldToEnd is about one that waits for what it would have to answer itself.
+func TestLongADaemonFollowsOneThatWasToldToEnd(t *testing.T) {
+	followed(t, func(d *daemon) {
+		must(t, d.process.Process.Signal(unix.SIGTERM))
+		p, err := zombie.Find(d.process.Process.Pid)
+		must(t, err)
+		for end := time.Now().Add(startTime); !p.Killed(); {
+			if time.Now().After(end) {
+				t.Fatalf("it goes on\n%s", d.log.String())
+			}
+			<-time.After(20 * time.Millisecond)
+		}
+		if !strings.Contains(d.log.String(), "it ends as if it were killed") {
+			t.Errorf("it said\n%s", d.log.String())
+		}
+		d.dying = append(d.dying, d.ended)
+		must(t, d.host.Closer.Close())
+	})
 }

@@ -139,7 +139,7 @@ func run(t *testing.T, dir, program string, options map[string]string, next sour
 		t.Logf("%d steps, %d commits, %d comparisons, errors on both sides: %v, in %v", len(ops), r.made, r.compare,
 			r.errors, time.Since(began).Round(time.Second))
 		if d, ok := r.host.(*daemon); ok {
-			t.Logf("daemons killed or told to end: %v; in the middle of a request: %d; that could not end: %d; databases lost: %d", d.kills, d.cut, d.stuck, d.lost)
+			t.Logf("daemons killed or told to end: %v; in the middle of a request: %d; that could not end: %d; databases lost: %d", d.kills, d.cut, d.followed(), d.lost)
 			if t.Failed() || err != nil {
 				t.Logf("the daemons said:\n%s", d.log.String())
 			}

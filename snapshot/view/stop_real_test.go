@@ -1,0 +1,75 @@
+//go:build real
+
+package view_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
+	"golang.org/x/sys/unix"
+
+	"github.com/volary/volary/snapshot"
+	tt "github.com/volary/volary/snapshot/tree/treetest"
+	"github.com/volary/volary/snapshot/view"
+)
+
+// stalled are blocks of which one does not come.
+type stalled struct {
+	snapshot.Blocks
+	stuck cid.Cid
+	asked chan struct{} // has an element for each time that one waits for it
+}
+
+func (s *stalled) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
+	if c == s.stuck {
+		s.asked <- struct{}{}
+		<-ctx.Done()
+		return nil, fmt.Errorf("%w: %w", snapshot.ErrUnavailable, ctx.Err())
+	}
+	return s.Blocks.Get(ctx, c)
+}
+
+func TestRealWhatCannotBeHadWhenAServerStopsIsLeftToTheNext(t *testing.T) {
+	b := tt.NewMemory()
+	c := tt.Commit(t, b, tt.Dir(map[string]tt.Node{"f": tt.File("content"), "other": tt.File("else")}))
+	leaf, err := open(t, b, c).Lookup(ctx, "f")
+	must(t, err)
+	dir := t.TempDir()
+	guard(t, dir)
+	s := &stalled{b, leaf.CID, make(chan struct{}, 100)}
+	srv, err := view.Mount(ctx, open(t, s, c), dir, view.Options{IOTimeout: time.Hour})
+	must(t, err)
+	t.Cleanup(func() { must(t, view.Unmount(dir)) })
+	type read struct {
+		text []byte
+		err  error
+	}
+	got := make(chan read, 1)
+	go func() {
+		text, err := os.ReadFile(dir + "/f")
+		got <- read{text, err}
+	}()
+	<-s.asked
+	conn := view.Connection{Device: dup(t, srv.Connection().Device), Table: dup(t, srv.Connection().Table), Init: srv.Connection().Init}
+	began := time.Now()
+	srv.Stop()
+	if took := time.Since(began); took < view.StopPatience || took > view.StopPatience+30*time.Second {
+		t.Errorf("stopped after %v", took)
+	}
+	select {
+	case r := <-got:
+		t.Errorf("answered without a server: %q, %v", r.text, r.err)
+	default:
+	}
+	_, err = view.Resume(ctx, open(t, b, c), conn, view.Options{})
+	must(t, err)
+	if r := <-got; r.err != nil || string(r.text) != "content" {
+		t.Errorf("read %q, %v", r.text, r.err)
+	}
+	must(t, unix.Access(dir+"/other", unix.R_OK))
+}

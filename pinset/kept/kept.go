@@ -48,7 +48,8 @@ type Host struct {
 
 	recent recent
 
-	mu sync.Mutex // held while it is decided what the daemon is to keep
+	mu     sync.Mutex        // held while it is decided what the daemon is to keep
+	needed map[cid.Cid]*need // roots that it is asked to keep, and what helps with that: it does not let go of them
 
 	sessionsMu sync.Mutex
 	sessions   map[*Session]bool // that are open
@@ -65,7 +66,7 @@ func New(o Options) *Host {
 	if o.Far == nil {
 		o.Far = o.Kubo
 	}
-	return &Host{Set: o.Pins, o: o, sessions: map[*Session]bool{}}
+	return &Host{Set: o.Pins, o: o, needed: map[cid.Cid]*need{}, sessions: map[*Session]bool{}}
 }
 
 // Get implements [snapshot.Blocks].
@@ -160,29 +161,21 @@ func (h *Host) Sync(ctx context.Context) error {
 
 // Add implements [pinset.Set]: the daemon keeps the root's blocks before it is recorded.
 func (h *Host) Add(ctx context.Context, p pinset.Pin) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err := h.keep(ctx, p.Root); err != nil {
-		return err
-	}
-	return h.Set.Add(ctx, p)
+	return h.keeping(ctx, p.Root, func() error { return h.Set.Add(ctx, p) })
 }
 
 // Tag keeps a root under a name.
 func (h *Host) Tag(ctx context.Context, name string, root cid.Cid) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	before, err := h.Tagged(ctx, name)
-	if err != nil && !errors.Is(err, local.ErrNoTag) {
-		return err
-	}
-	if err := h.keep(ctx, root); err != nil {
-		return err
-	}
-	if err := h.Set.Tag(ctx, name, root); err != nil {
-		return err
-	}
-	return h.release(ctx, before)
+	return h.keeping(ctx, root, func() error {
+		before, err := h.Tagged(ctx, name)
+		if err != nil && !errors.Is(err, local.ErrNoTag) {
+			return err
+		}
+		if err := h.Set.Tag(ctx, name, root); err != nil {
+			return err
+		}
+		return h.release(ctx, before)
+	})
 }
 
 // Untag takes a name away.
@@ -209,9 +202,13 @@ func (h *Host) Remove(ctx context.Context, root cid.Cid, owner string) error {
 	return h.release(ctx, root)
 }
 
-// release has the daemon let go of a root that nothing keeps any more.
+// release has the daemon let go of a root that nothing keeps any more, once nobody needs it. It is called with mu held.
 func (h *Host) release(ctx context.Context, root cid.Cid) error {
 	if !root.Defined() {
+		return nil
+	}
+	if n := h.needed[root]; n != nil {
+		n.release = true
 		return nil
 	}
 	wanted, err := h.wanted(ctx, root)
@@ -236,39 +233,6 @@ func (h *Host) wanted(ctx context.Context, root cid.Cid) (bool, error) {
 
 func (h *Host) keepOf(root cid.Cid) kubo.Keep {
 	return kubo.Keep{Host: h.o.Host, Purpose: purpose, Commit: root}
-}
-
-// keep has the daemon keep a root. What it lacks and this host has is sent.
-func (h *Host) keep(ctx context.Context, root cid.Cid) error {
-	err := h.keepWhole(ctx, root)
-	if !errors.Is(err, snapshot.ErrUnavailable) && !errors.Is(err, snapshot.ErrNotFound) {
-		return err
-	}
-	x := h.o.Kubo.Session()
-	sent, sendErr := h.send(ctx, x, root, nil)
-	if sendErr == nil && sent > 0 {
-		err = h.keepWhole(ctx, root)
-	}
-	err = errors.Join(err, x.Close())
-	if err != nil && ctx.Err() == nil {
-		// What files were is believed only as long as the daemon has what was made of them.
-		err = errors.Join(err, h.forgetFiles(ctx))
-	}
-	return err
-}
-
-// keepWhole has the daemon look at no more than the difference from a parent, if it keeps that.
-func (h *Host) keepWhole(ctx context.Context, root cid.Cid) error {
-	b, err := h.Get(ctx, root)
-	if err != nil {
-		return err
-	}
-	if c, err := snapshot.DecodeCommit(b); err == nil && len(c.Parents) > 0 {
-		if wanted, err := h.wanted(ctx, c.Parents[0]); err != nil || wanted {
-			return errors.Join(err, h.o.Kubo.KeepAfter(ctx, h.keepOf(root), c.Parents[0]))
-		}
-	}
-	return h.o.Kubo.Keep(ctx, h.keepOf(root))
 }
 
 // epochRecord counts how often it was forgotten what files were.

@@ -134,7 +134,7 @@ func (h *Host) Reconcile(ctx context.Context, dryRun bool) (released int, _ erro
 		if err != nil {
 			return 0, err
 		}
-		if k.Host == h.o.Host && k.Purpose == purpose && !wanted[k.Commit] {
+		if k.Host == h.o.Host && k.Purpose == purpose && !wanted[k.Commit] && h.needed[k.Commit] == nil {
 			gone = append(gone, k)
 		}
 	}

@@ -3,6 +3,8 @@
 package kept
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -220,5 +222,38 @@ func TestWhatACrashLeftIsReleased(t *testing.T) {
 	run(t, d, "repo", "gc")
 	if err := whole(t, h, root); err == nil {
 		t.Error("it is still there")
+	}
+}
+
+func TestAPinThatWaitsForABlockHoldsUpNoOther(t *testing.T) {
+	d := kubotest.Start(t, kubotest.Options{})
+	h := open(t, d, "patient")
+	lacking, err := kubo.Keep{Host: "x", Purpose: "y", Commit: cidOf("nobody has this")}.Encode()
+	must(t, err)
+	must(t, h.Put(t.Context(), lacking, raw(1)))
+	must(t, h.Sync(t.Context()))
+	ctx, giveUp := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- h.Add(ctx, pinset.Pin{Root: lacking.Cid()}) }()
+	for waits := false; !waits; {
+		h.mu.Lock()
+		waits = h.needed[lacking.Cid()] != nil
+		h.mu.Unlock()
+	}
+	must(t, h.Add(t.Context(), pinset.Pin{Root: raw(1).Cid()}))
+	must(t, h.Remove(t.Context(), raw(1).Cid(), ""))
+	// What is being added, and what somebody wants gone meanwhile, is for who adds it to settle.
+	must(t, h.Remove(t.Context(), lacking.Cid(), ""))
+	select {
+	case err := <-ended:
+		t.Fatalf("a pin without all blocks ended: %v", err)
+	default:
+	}
+	giveUp()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("a pin that was given up: %v", err)
+	}
+	if st, err := h.Status(t.Context(), lacking.Cid()); err != nil || st.State != pinset.Unpinned || len(h.needed) > 0 {
+		t.Errorf("after it was given up: %+v, %v, needed %v", st, err, h.needed)
 	}
 }

@@ -35,7 +35,7 @@ type schedule struct {
 }
 
 // Run commits the volumes whose options ask for it while they are mounted, on an interval or after nobody changed
-// anything for a while, a few at a time; empties the trash; deletes what is left of overlays that have ended; makes the
+// anything for a while, a few at a time; empties the trash; deletes what is left of overlays that have ended; keeps the states that other hosts made of volumes that are used here; makes the
 // reserve again when there is room; and brings back what Start could not.
 // It returns when ctx is done. What goes wrong is logged, and tried again after the next interval.
 func (m *Manager) Run(ctx context.Context) {
@@ -46,6 +46,7 @@ func (m *Manager) Run(ctx context.Context) {
 	}
 	defer due.work.Wait()
 	due.work.Go(func() { m.sweepRetired(ctx) })
+	due.work.Go(func() { m.keepAdopted(ctx) })
 	due.work.Go(func() { m.keepReserve(ctx) })
 	due.work.Go(func() { m.startAgain(ctx) })
 	tick := time.NewTicker(commitsDue)

@@ -123,7 +123,9 @@ func (m *Manager) recordOf(at At) *record {
 func (m *Manager) found(ctx context.Context, name string) (*record, error) {
 	r, elsewhere, err := m.look(ctx, name)
 	if err == nil && elsewhere {
-		err = m.db.adopt(r)
+		if err = m.db.adopt(r); err == nil {
+			m.adopted(r)
+		}
 	}
 	return r, err
 }
@@ -173,6 +175,7 @@ func (m *Manager) catchUp(ctx context.Context, r *record) error {
 		return err
 	}
 	*r = *next
+	m.adopted(r)
 	return nil
 }
 

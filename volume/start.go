@@ -183,6 +183,11 @@ func (m *Manager) keepPinned(ctx context.Context, r *record) error {
 		m.log.Error("the head is gone", logVolume, r.Name)
 		return err
 	}
+	if r.shared() && m.o.Heads != nil && m.o.Mounter != nil {
+		// Another host may have made it, and not all of it may be here.
+		m.adopted(r)
+		return nil
+	}
 	m.log.Warn("the head was not pinned any more", logVolume, r.Name)
 	return m.o.Pins.Add(ctx, pinOf(r, m.o.Now()))
 }

@@ -168,6 +168,8 @@ type Manager struct {
 	again     map[string]bool    // those that could not be, which is tried again
 	looks     map[string]look    // by the overlays' IDs
 	failures  map[string]Failure // by the volumes' IDs
+	unkept    map[string]bool    // IDs of volumes whose head other hosts made, and is not pinned yet
+	adoptions chan struct{}      // has an element if there may be one more
 
 	failedCommits uint64
 }
@@ -196,7 +198,8 @@ func Open(dir string, o Options) (*Manager, error) {
 	if o.Again == 0 {
 		o.Again = DefaultAgain
 	}
-	m := &Manager{o: o, dir: dir, db: db, log: o.Logger, locks: map[string]*nameLock{}, unstarted: map[string]bool{}, again: map[string]bool{}, retired: make(chan struct{}, 1), looks: map[string]look{}, failures: map[string]Failure{}}
+	m := &Manager{o: o, dir: dir, db: db, log: o.Logger, locks: map[string]*nameLock{}, unstarted: map[string]bool{}, again: map[string]bool{}, retired: make(chan struct{}, 1), looks: map[string]look{}, failures: map[string]Failure{},
+		unkept: map[string]bool{}, adoptions: make(chan struct{}, 1)}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}

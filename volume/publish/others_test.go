@@ -1,12 +1,18 @@
 package publish_test
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/ipfs/go-cid"
+
+	"github.com/volary/volary/pinset"
+	"github.com/volary/volary/pinset/pinsettest"
 	"github.com/volary/volary/snapshot/tree"
 	"github.com/volary/volary/volume"
 )
@@ -211,4 +217,53 @@ func TestEveryOperationWorksOnAVolumeThatOnlyOthersHave(t *testing.T) {
 			do.then(a, b)
 		})
 	}
+}
+
+// counted are pins of which somebody hears.
+type counted struct {
+	*pinsettest.Memory
+	added func(pinset.Pin)
+}
+
+func (c counted) Add(ctx context.Context, p pinset.Pin) error {
+	err := c.Memory.Add(ctx, p)
+	c.added(p)
+	return err
+}
+
+func TestAHostKeepsWhatItTookOverFromAnotherOne(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.host(), w.host()
+	a.do(&volume.Create{Name: "data"})
+	first := a.change("data", "f", "one")
+
+	// until runs what takes care of b's volumes until a root is pinned for the volume.
+	until := func(root cid.Cid) {
+		t.Helper()
+		ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+		defer stop()
+		pins := counted{pinsettest.NewMemory(), func(p pinset.Pin) {
+			if p.Root == root {
+				stop()
+			}
+		}}
+		b.close()
+		b.keeps = pins
+		b.open()
+		b.must(b.Start(t.Context()))
+		b.learn()
+		b.do(&volume.Mount{Name: "data"})
+		b.Run(ctx)
+		id := b.info("data").ID
+		st, err := pins.Status(t.Context(), root)
+		b.must(err)
+		if p, pinned := st.Of(volume.PinOwner + id); !pinned || p.Meta[volume.PinVolume] != id {
+			t.Errorf("what was mounted is not kept: %+v", st)
+		}
+	}
+	until(first)
+	b.do(&volume.Unmount{Name: "data"})
+	until(a.change("data", "f", "two"))
+	// After a restart what is not kept yet is kept then.
+	until(b.info("data").Head.Cid)
 }

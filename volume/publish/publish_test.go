@@ -67,6 +67,7 @@ type host struct {
 	heads *publish.Heads
 	table *table.Table
 	seen  snapshot.Blocks // what heads are judged by
+	keeps pinset.Set      // this host's own pins
 	dir   string
 	deaf  bool // what is to be sent fails
 	close func()
@@ -74,7 +75,7 @@ type host struct {
 
 func (w *world) host() *host {
 	w.t.Helper()
-	h := &host{world: w, dir: w.t.TempDir(), seen: w.blocks}
+	h := &host{world: w, dir: w.t.TempDir(), seen: w.blocks, keeps: w.local}
 	h.open()
 	w.t.Cleanup(func() { h.close() })
 	return h
@@ -99,7 +100,7 @@ func (h *host) open() {
 		},
 	})
 	h.Manager, err = volume.Open(filepath.Join(h.dir, "volumes"), volume.Options{
-		Begin: h.begin, Blocks: h.blocks, Pins: h.local, Own: h.local, Heads: h.heads, Mounter: mounttest.NewCopies(), Author: "test",
+		Begin: h.begin, Blocks: h.blocks, Pins: h.keeps, Own: h.local, Heads: h.heads, Mounter: mounttest.NewCopies(), Author: "test",
 		Now: func() time.Time { h.now = h.now.Add(time.Second); return h.now },
 	})
 	h.must(err)

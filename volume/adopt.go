@@ -1,0 +1,101 @@
+package volume
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/volary/volary/snapshot/tree"
+)
+
+// keepAgain is how long it takes until what could not be pinned is tried again.
+const keepAgain = 30 * time.Second
+
+// adopted has Run keep the state of a volume that other hosts made: it may be all to be fetched, so nobody waits for it.
+func (m *Manager) adopted(r *record) {
+	m.mu.Lock()
+	m.unkept[r.ID] = true
+	m.mu.Unlock()
+	select {
+	case m.adoptions <- struct{}{}:
+	default:
+	}
+}
+
+// keepAdopted pins what was adopted, until ctx is done.
+func (m *Manager) keepAdopted(ctx context.Context) {
+	for {
+		var again <-chan time.Time
+		m.mu.Lock()
+		ids := slices.Sorted(maps.Keys(m.unkept))
+		m.mu.Unlock()
+		for _, id := range ids {
+			err := m.keepHead(ctx, id)
+			if ctx.Err() != nil {
+				return
+			}
+			if err != nil {
+				m.log.Warn("the state that another host made is not kept yet", logVolume, id, logError, err)
+				again = time.After(keepAgain)
+				continue
+			}
+			m.mu.Lock()
+			delete(m.unkept, id)
+			m.mu.Unlock()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.adoptions:
+		case <-again:
+		}
+	}
+}
+
+// keepHead pins the head of a volume, with all that has to be fetched for that, and the base of its changes. It holds no
+// lock meanwhile: what is taken up is let go of if the volume is gone then.
+func (m *Manager) keepHead(ctx context.Context, id string) error {
+	r, err := m.recordOfID(id)
+	if err != nil || r == nil {
+		return err
+	}
+	roots := []CID{r.Head}
+	if r.Overlay != nil && r.Overlay.Base != r.Head {
+		roots = append(roots, r.Overlay.Base)
+	}
+	for _, root := range roots {
+		status, err := m.o.Pins.Status(ctx, root.Cid)
+		if _, pinned := status.Of(pinOwner(r)); pinned || err != nil {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		t, err := tree.Open(ctx, m.o.Blocks, root.Cid)
+		if err != nil {
+			return err
+		}
+		at := *r
+		at.Head, at.Sequence = root, t.Commit.Sequence
+		if err := m.o.Pins.Add(ctx, pinOf(&at, t.Commit.Time)); err != nil {
+			return err
+		}
+		if still, err := m.recordOfID(id); err != nil || still != nil {
+			continue
+		}
+		if removed, err := m.inTrash(id); err != nil || removed {
+			return err
+		}
+		if err := m.o.Pins.Remove(ctx, root.Cid, pinOwner(r)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inTrash reports whether a volume was removed and can be taken back.
+func (m *Manager) inTrash(id string) (bool, error) {
+	rs, err := m.db.list(bucketTrash)
+	return slices.ContainsFunc(rs, func(r *record) bool { return r.ID == id }), err
+}

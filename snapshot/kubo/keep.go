@@ -22,7 +22,8 @@ const namePrefix = "volary/keep/"
 
 // Keep pins a commit, with all that it reaches, for one purpose of one host. It returns once the daemon has looked at
 // every block. Of one that is missing, and that no peer gives it in time, the error wraps
-// [snapshot.ErrUnavailable]; then nothing is pinned. To keep what is kept is no error.
+// [snapshot.ErrUnavailable]; then nothing is pinned. To keep what is kept is no error. What Keep returned from was
+// synced as Sync does it: a pin of which the power took the node would stop the daemon's collection for good.
 func (b *Blocks) Keep(ctx context.Context, k Keep) error {
 	node, err := k.Encode()
 	if err != nil {
@@ -37,7 +38,10 @@ func (b *Blocks) Keep(ctx context.Context, k Keep) error {
 		if errors.Is(err, errNotBegun) && time.Now().Before(deadline) {
 			continue
 		}
-		if err != nil && ctx.Err() == nil {
+		if err == nil {
+			return b.Sync(ctx)
+		}
+		if ctx.Err() == nil {
 			err = errors.Join(err, b.incomplete(ctx, k.Commit))
 		}
 		return err
@@ -69,7 +73,7 @@ func (b *Blocks) KeepAfter(ctx context.Context, k Keep, other cid.Cid) error {
 	if err != nil {
 		return b.fault("pin "+to.Cid().String(), err)
 	}
-	return nil
+	return b.Sync(ctx)
 }
 
 // Release removes what Keep pinned; what is not kept is released already.

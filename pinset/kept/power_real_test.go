@@ -8,9 +8,29 @@ import (
 	"time"
 
 	"github.com/volary/volary/pinset"
+	"github.com/volary/volary/snapshot/blockstest"
 	"github.com/volary/volary/snapshot/disktest"
 	"github.com/volary/volary/snapshot/kubo/kubotest"
 )
+
+func TestADaemonStartsAfterAPowerCutDuringALongSession(t *testing.T) {
+	disk := disktest.New(t, 256<<20)
+	d, err := kubotest.Init(t.Context(), filepath.Join(disk.Mount, "ipfs"), kubotest.Options{})
+	must(t, err)
+	must(t, d.Start(t.Context()))
+	t.Cleanup(func() { must(t, d.Stop()) })
+	x, err := open(t, d, "host").Session(t.Context())
+	must(t, err)
+	// So many that MFS is flushed in between.
+	for i := range 130 {
+		must(t, x.Session.Put(t.Context(), blockstest.Random(uint64(i), 1, 100)...))
+	}
+	must(t, disktest.Cut(disk.Mount, disktest.NoLogFlush))
+	must(t, d.Kill())
+	disk.Remount(t)
+	must(t, d.Start(t.Context()))
+	run(t, d, "repo", "gc", "--quiet")
+}
 
 func TestWhatIsPinnedSurvivesAPowerCutOfTheDaemonsDisk(t *testing.T) {
 	disk := disktest.New(t, 256<<20)

@@ -123,14 +123,21 @@ func (x *Session) linkOnce(ctx context.Context, c cid.Cid, flush bool) error {
 		return ErrClosed
 	}
 	path := fmt.Sprintf("%s/%06d", x.name, x.links)
-	x.links++
+	if x.links++; x.links == 1 {
+		x.b.linked.Add(1)
+	}
 	x.unflushed++
 	if flush = flush || x.unflushed >= flushAfter; flush {
-		x.unflushed = 0
+		x.unflushed, x.flushed = 0, true
 	}
 	x.mu.Unlock()
-	return x.b.api.Request("files/cp", "/ipfs/"+c.String(), path).Option("parents", true).
+	err := x.b.api.Request("files/cp", "/ipfs/"+c.String(), path).Option("parents", true).
 		Option("offline", true).Option("flush", flush).Exec(ctx, nil)
+	if err == nil && flush {
+		// MFS now has a root that may not be on the disk. A daemon that does not find it does not start again.
+		err = x.b.Sync(ctx)
+	}
+	return err
 }
 
 // sessions is how the names of the host's sessions in MFS begin.

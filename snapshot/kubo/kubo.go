@@ -72,6 +72,7 @@ type Blocks struct {
 	transport *http.Transport
 	uploads   chan struct{}
 	size      atomic.Int64 // of a usual block that was got lately
+	linked    atomic.Int64 // sessions with something in MFS
 
 	mu   sync.Mutex
 	puts map[string]*arriving // by multihash

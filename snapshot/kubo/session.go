@@ -33,6 +33,7 @@ type Session struct {
 	canary    cid.Cid // see hold
 	links     int     // made so far
 	unflushed int     // of them
+	flushed   bool    // some were
 	closed    bool
 }
 
@@ -137,7 +138,7 @@ func (x *Session) open() error {
 // Close ends the protection. If the daemon does not hear of that, what was held stays until [Blocks.ReleaseHeld].
 func (x *Session) Close() error {
 	x.mu.Lock()
-	again := x.closed || x.links == 0
+	again, flushed := x.closed || x.links == 0, x.flushed
 	x.closed = true
 	x.mu.Unlock()
 	if again {
@@ -145,5 +146,9 @@ func (x *Session) Close() error {
 	}
 	ctx, done := context.WithTimeout(context.Background(), closeTimeout)
 	defer done()
-	return x.b.remove(ctx, x.name)
+	others := x.b.linked.Add(-1) > 0
+	if err := x.b.remove(ctx, x.name); err != nil || !flushed && !others {
+		return err // the root of MFS is the one it was
+	}
+	return x.b.Sync(ctx)
 }

@@ -64,13 +64,15 @@ func (m *Manager) tell(ctx context.Context, r *record) {
 }
 
 // refresh has Heads hear what other hosts told lately. What is known has to do, if nothing newer can be had.
-func (m *Manager) refresh(ctx context.Context) {
+func (m *Manager) refresh(ctx context.Context) error {
 	if m.o.Refresh == nil {
-		return
+		return nil
 	}
-	if err := m.o.Refresh(ctx); err != nil {
+	err := m.o.Refresh(ctx)
+	if err != nil {
 		m.log.Debug("cannot hear of other hosts' volumes", logError, err)
 	}
+	return err
 }
 
 // begin returns the ID of a new volume. A name that a volume of another host has is taken.
@@ -89,9 +91,12 @@ func (m *Manager) begin(ctx context.Context, name string) (string, error) {
 // findElsewhere is Heads.Find, also of what other hosts told lately.
 func (m *Manager) findElsewhere(ctx context.Context, name string) (At, error) {
 	at, err := m.o.Heads.Find(ctx, name)
-	if errors.Is(err, ErrNotFound) {
-		m.refresh(ctx)
-		at, err = m.o.Heads.Find(ctx, name)
+	if !errors.Is(err, ErrNotFound) {
+		return at, err
+	}
+	refreshErr := m.refresh(ctx)
+	if at, err = m.o.Heads.Find(ctx, name); errors.Is(err, ErrNotFound) && refreshErr != nil {
+		err = fmt.Errorf("%w\nwhat other hosts have is not known: %v", err, refreshErr)
 	}
 	return at, err
 }
@@ -103,9 +108,6 @@ func (m *Manager) look(ctx context.Context, name string) (r *record, elsewhere b
 		return r, false, err
 	}
 	at, findErr := m.findElsewhere(ctx, name)
-	if errors.Is(findErr, ErrNotFound) {
-		return nil, false, err
-	}
 	if findErr != nil {
 		return nil, false, findErr
 	}

@@ -99,7 +99,7 @@ func (x *node) Put(_ context.Context, bs ...blocks.Block) error {
 func (x *node) Sync(context.Context) error { return nil }
 
 func (x *node) commitAt(c cid.Cid) (*snapshot.Commit, error) {
-	b, err := x.Get(nil, c)
+	b, err := x.Get(context.Background(), c)
 	if err != nil {
 		return nil, err
 	}

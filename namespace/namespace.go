@@ -17,6 +17,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/ipfs/boxo/ipns"
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -29,8 +30,13 @@ var (
 	// ErrSignature says that bytes were not signed with the key they should be signed with.
 	ErrSignature = errors.New("not signed by this namespace")
 	// ErrReadOnly says that something needs the secret, which this host was not given.
-	ErrReadOnly = errors.New("this host may only read in the namespace")
+	ErrReadOnly error = readOnly{}
 )
+
+type readOnly struct{}
+
+func (readOnly) Error() string { return "this host may only read in the namespace" }
+func (readOnly) Unwrap() error { return fs.ErrPermission }
 
 // Labels of what is derived from the secret. None begins with another.
 const (

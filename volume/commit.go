@@ -53,7 +53,7 @@ type Commit struct {
 }
 
 func (op *Commit) run(ctx context.Context, m *Manager) (Result, error) {
-	r, unlock, err := m.lockRecord(ctx, op.Name)
+	r, unlock, err := m.lockToChange(ctx, op.Name)
 	if err != nil {
 		return Result{}, err
 	}

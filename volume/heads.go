@@ -18,7 +18,9 @@ import (
 // known, whoever told it: for one that is removed the commit that ended it, or one that was made besides; a zero At if
 // nothing is known. Find returns the volume of a name, and All every one that is not removed, whichever host it is on;
 // the error of Find wraps ErrNotFound if there is none.
+// Writable returns an error that wraps fs.ErrPermission if this host may not change volumes that other hosts know.
 type Heads interface {
+	Writable() error
 	Begin(ctx context.Context, name string) (id string, err error)
 	Tell(ctx context.Context, t Told) error
 	Last(ctx context.Context, id string) (At, error)
@@ -61,6 +63,14 @@ func (m *Manager) tell(ctx context.Context, r *record) {
 	if err != nil {
 		m.log.Error("other hosts are not told where the volume is", logVolume, r.Name, logError, err)
 	}
+}
+
+// mayChange refuses what other hosts would not take from this one.
+func (m *Manager) mayChange(r *record) error {
+	if m.o.Heads == nil || !r.shared() {
+		return nil
+	}
+	return m.o.Heads.Writable()
 }
 
 // refresh has Heads hear what other hosts told lately. What is known has to do, if nothing newer can be had.

@@ -44,7 +44,7 @@ type Rollback struct {
 
 func (op *Rollback) run(ctx context.Context, m *Manager) (Result, error) {
 	m.refresh(ctx)
-	r, unlock, err := m.lockRecord(ctx, op.Name)
+	r, unlock, err := m.lockToChange(ctx, op.Name)
 	if err != nil {
 		return Result{}, err
 	}

@@ -45,6 +45,18 @@ func (m *Manager) lockRecord(ctx context.Context, name string) (r *record, unloc
 	return r, unlock, nil
 }
 
+// lockToChange is lockRecord of a volume that this host may change.
+func (m *Manager) lockToChange(ctx context.Context, name string) (r *record, unlock func(), err error) {
+	if r, unlock, err = m.lockRecord(ctx, name); err != nil {
+		return nil, nil, err
+	}
+	if err := m.mayChange(r); err != nil {
+		unlock()
+		return nil, nil, fmt.Errorf("change %s: %w", name, err)
+	}
+	return r, unlock, nil
+}
+
 // acquire is lock without bringing anything back.
 func (m *Manager) acquire(ctx context.Context, names ...string) (unlock func(), err error) {
 	names = sortedUnique(names)

@@ -34,6 +34,9 @@ func (op *Mount) run(ctx context.Context, m *Manager) (Result, error) {
 		return Result{}, err
 	}
 	defer unlock()
+	if err := m.mayChange(r); err != nil && !op.ReadOnly {
+		return Result{}, fmt.Errorf("mount %s: %w\nmount it with --read-only", op.Name, err)
+	}
 	if m.o.Mounter == nil {
 		return Result{}, fmt.Errorf("mount %s: %w", op.Name, ErrCannotMount)
 	}

@@ -17,7 +17,7 @@ type Remove struct {
 }
 
 func (op *Remove) run(ctx context.Context, m *Manager) (Result, error) {
-	r, unlock, err := m.lockRecord(ctx, op.Name)
+	r, unlock, err := m.lockToChange(ctx, op.Name)
 	if err != nil {
 		return Result{}, err
 	}
@@ -183,6 +183,9 @@ func (op *Rename) run(ctx context.Context, m *Manager) (Result, error) {
 	r, err := m.found(ctx, op.Name)
 	if err != nil {
 		return Result{}, err
+	}
+	if err := m.mayChange(r); err != nil {
+		return Result{}, fmt.Errorf("rename %s: %w", op.Name, err)
 	}
 	if op.To != op.Name {
 		r.Renamed = r.shared()

@@ -32,17 +32,18 @@ func (h *home) heads(o volume.Options) (volume.Heads, error) {
 }
 
 const (
-	refreshEvery  = 30 * time.Second // when nobody asks
-	refreshAtMost = 2 * time.Second  // between two times, whoever asks
-	refreshTime   = 5 * time.Second  // that who asks waits
-	followTime    = 2 * time.Minute  // that it may take when nobody waits
+	refreshEvery  = 30 * time.Second       // when nobody asks
+	refreshAtMost = 10                     // times as long as it took lie between two times, whoever asks
+	refreshRest   = 200 * time.Millisecond // and this at least
+	refreshTime   = 5 * time.Second        // that who asks waits
+	followTime    = 2 * time.Minute        // that it may take when nobody waits
 )
 
 // refresher remembers when the pins of the cluster were read last. It must be made by newRefresher.
 type refresher struct {
 	turn chan struct{} // has an element while they are read; it guards the rest
-	last time.Time
-	err  error // of it
+	next time.Time     // before it they are not read again
+	err  error         // of it
 }
 
 func newRefresher() *refresher { return &refresher{turn: make(chan struct{}, 1)} }
@@ -63,12 +64,14 @@ func (r *remote) refreshWithin(ctx context.Context, most time.Duration) error {
 	case <-limited.Done():
 		return limited.Err()
 	}
-	if time.Since(r.refreshed.last) < refreshAtMost {
+	began := time.Now()
+	if began.Before(r.refreshed.next) {
 		return r.refreshed.err
 	}
 	_, _, err := r.heads.Learn(limited, r.cluster.All(limited))
 	if ctx.Err() == nil {
-		r.refreshed.last, r.refreshed.err = time.Now(), err
+		r.refreshed.next = time.Now().Add(min(max(refreshRest, refreshAtMost*time.Since(began)), refreshTime))
+		r.refreshed.err = err
 	}
 	return err
 }

@@ -51,10 +51,18 @@ var _ volume.Heads = (*Heads)(nil)
 // New returns the heads of a namespace.
 func New(o Options) *Heads { return &Heads{o: o, seen: map[fingerprint]bool{}} }
 
+// Writable implements [volume.Heads].
+func (h *Heads) Writable() error {
+	if !h.o.Namespace.CanWrite() {
+		return namespace.ErrReadOnly
+	}
+	return nil
+}
+
 // Begin implements [volume.Heads].
 func (h *Heads) Begin(_ context.Context, name string) (string, error) {
-	if !h.o.Namespace.CanWrite() {
-		return "", fmt.Errorf("make volume %q: %w", name, namespace.ErrReadOnly)
+	if err := h.Writable(); err != nil {
+		return "", fmt.Errorf("make volume %q: %w", name, err)
 	}
 	key, _, err := h.o.Table.NewKey(h.o.Namespace, name)
 	if err != nil {

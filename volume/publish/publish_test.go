@@ -70,6 +70,7 @@ type host struct {
 	keeps pinset.Set      // this host's own pins
 	dir   string
 	deaf  bool // what is to be sent fails
+	reads bool // and may do nothing else in the namespace
 	close func()
 }
 
@@ -87,6 +88,10 @@ func (h *host) open() {
 	h.t.Helper()
 	ns, err := namespace.Open(h.secret)
 	h.must(err)
+	if h.reads {
+		ns, err = namespace.OpenReadOnly(ns.PublicKey())
+		h.must(err)
+	}
 	t, err := table.Open(filepath.Join(h.dir, "heads.db"), publish.History(h.seen))
 	h.must(err)
 	h.table = t

@@ -127,7 +127,7 @@ func (h *home) readConfig(c *cli.Context) error {
 	file := h.path("config.toml")
 	md, err := toml.DecodeFile(file, &h.config)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return usagef("%s: %v", file, err)
+		return usagef("%s: %v\nvalues are in quotes, like replicas = \"2-3\", and cluster is a list: cluster = [\"http://127.0.0.1:9094\"]", file, err)
 	}
 	if unknown := md.Undecoded(); len(unknown) > 0 {
 		return usagef("%s: unknown key %q\nknown are %s", file, unknown[0].String(), configKeys)

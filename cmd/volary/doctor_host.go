@@ -43,6 +43,12 @@ func (h *home) checkDisk(context.Context) []finding {
 	}
 	kind := found("file system", "of type %#x", st.Type)
 	switch int64(st.Type) {
+	case unix.EXT4_SUPER_MAGIC:
+		kind.Detail = "ext4"
+	case unix.XFS_SUPER_MAGIC:
+		kind.Detail = "xfs"
+	case unix.BTRFS_SUPER_MAGIC:
+		kind.Detail = "btrfs"
 	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC:
 		kind.Detail = "in memory (tmpfs): all is lost with the machine's power"
 		kind = kind.as(slow, "move the state directory to a disk")

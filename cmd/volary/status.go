@@ -65,6 +65,9 @@ func countDirty(ctx context.Context, host *api.Host, s api.Status) (*uint64, err
 	}
 	dirty := new(uint64)
 	for _, i := range infos {
+		if i.Dirty == nil && !i.Elsewhere {
+			return nil, nil // somebody works on it, or there is no daemon
+		}
 		if i.Dirty != nil && *i.Dirty {
 			*dirty++
 		}

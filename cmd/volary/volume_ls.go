@@ -193,7 +193,10 @@ func withReplication(c *cli.Context, host *openedHost, i *volume.Info) (volumeJS
 func inspectText(out io.Writer, i *volume.Info) {
 	w := columns(out)
 	defer w.Flush()
-	fmt.Fprintf(w, "name\t%s\nhead\t%s\nsequence\t%d\ncreated\t%s\n", i.Name, i.Head, i.Sequence, timeText(i.Created))
+	fmt.Fprintf(w, "name\t%s\nhead\t%s\nsequence\t%d\n", i.Name, i.Head, i.Sequence)
+	if !i.Created.IsZero() {
+		fmt.Fprintf(w, "here since\t%s\n", timeText(i.Created))
+	}
 	if !i.Time.IsZero() {
 		fmt.Fprintf(w, "committed\t%s\nsize\t%d files, %s\n", timeText(i.Time), i.Files, bytesText(i.Bytes))
 	}
@@ -212,7 +215,7 @@ func inspectText(out io.Writer, i *volume.Info) {
 		fmt.Fprintf(w, "changes\tnot committed, on %s\n", i.Base)
 	}
 	if i.Used != nil {
-		fmt.Fprintf(w, "size\t%s\n", sizeText(i))
+		fmt.Fprintf(w, "space\t%s\n", sizeText(i))
 	}
 	if f := i.Failure; f != nil {
 		fmt.Fprintf(w, "failed\t%s, %s: %s\n", timeText(f.Time), f.What, quote(f.Error))

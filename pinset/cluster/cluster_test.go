@@ -143,7 +143,7 @@ func TestALagSaysWhoAndWhy(t *testing.T) {
 			{Name: "d", State: api.TrackerStatusRemote.String()},
 		}},
 	}
-	want := "wait for " + pinsettest.Root(1).String() + ": context deadline exceeded: 1 of 3 replicas; b: pin_error (disk full); 12D3: pin_queued; pin set is unavailable"
+	want := "wait for " + pinsettest.Root(1).String() + ": not in time: 1 of 3 replicas; b: pin_error (disk full); 12D3: pin_queued; pin set is unavailable"
 	if err.Error() != want || !errors.Is(err, pinset.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got  %s\nwant %s", err, want)
 	}

@@ -51,7 +51,11 @@ type LagError struct {
 
 func (e *LagError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "wait for %s: %v: ", e.Root, e.Err)
+	why := e.Err.Error()
+	if errors.Is(e.Err, context.DeadlineExceeded) {
+		why = "not in time"
+	}
+	fmt.Fprintf(&b, "wait for %s: %s: ", e.Root, why)
 	if e.Want == 0 {
 		fmt.Fprintf(&b, "nothing is known of its replicas")
 	} else {

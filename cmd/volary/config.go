@@ -125,6 +125,7 @@ func nonEmpty(texts []string) []string {
 
 func (h *home) readConfig(c *cli.Context) error {
 	file := h.path("config.toml")
+	h.config = defaultConfig()
 	md, err := toml.DecodeFile(file, &h.config)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return usagef("%s: %v\nvalues are in quotes, like replicas = \"2-3\", and cluster is a list: cluster = [\"http://127.0.0.1:9094\"]", file, err)

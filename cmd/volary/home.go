@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/pinset"
 	"github.com/volary/volary/snapshot/durable"
@@ -78,21 +79,29 @@ func openHome(c *cli.Context, create bool) (*home, error) {
 	}
 	h := &home{dir: dir, config: defaultConfig(), remote: &remote{}}
 	err = h.checkVersion()
-	switch {
-	case err == nil:
+	if err == nil {
 		return h, h.readConfig(c)
-	case !errors.Is(err, fs.ErrNotExist):
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
-	case exists(h.path("store")):
-		return nil, fmt.Errorf("%s is missing, but there is a store beside it: %w\nif the store is of this version, write {\"version\":%d} into that file", h.path("state.json"), store.ErrCorrupt, homeVersion)
-	case !create:
+	}
+	if err := h.checkBare(); err != nil {
+		return nil, err
+	}
+	if err := h.checkUncut(); err != nil {
+		return nil, err
+	}
+	if !create {
 		return nil, fmt.Errorf("there is no state at %s: %w\nmake a snapshot, or run `volary init`, to begin", dir, fs.ErrNotExist)
 	}
-	h.config.override(c)
-	if err := h.config.check(); err != nil {
-		return nil, usageError{err.Error()}
+	if err := h.readConfig(c); err != nil {
+		return nil, err
 	}
-	return h, h.create()
+	made, err := h.create(h.checkUncut)
+	if err == nil && !made {
+		err = h.readConfig(c)
+	}
+	return h, err
 }
 
 // place is where one path is, seen from another.
@@ -149,15 +158,38 @@ func (h *home) checkVersion() error {
 	return nil
 }
 
-// create makes the directory; state.json comes last, so that an interrupted create is begun again.
-func (h *home) create() error {
+// checkBare refuses a directory without state.json whose content is not that of one just begun.
+func (h *home) checkBare() error {
+	if !exists(h.path("store")) {
+		return nil
+	}
+	return fmt.Errorf("%s is missing, but there is a store beside it: %w\nif the store is of this version, write {\"version\":%d} into that file", h.path("state.json"), store.ErrCorrupt, homeVersion)
+}
+
+// create makes the directory, unless another process has made it by then; state.json comes last, so that an interrupted
+// create is begun again. settle, called before anything of it is made, writes what was chosen.
+func (h *home) create(settle func() error) (made bool, _ error) {
 	if err := durable.MkdirAll(h.dir, 0o711); err != nil {
-		return fmt.Errorf("make state directory: %w", err)
+		return false, fmt.Errorf("make state directory: %w", err)
+	}
+	lock, err := os.Open(h.dir)
+	if err != nil {
+		return false, fmt.Errorf("lock state directory: %w", err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return false, fmt.Errorf("lock state directory: %w", err)
+	}
+	if err := h.checkVersion(); !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	if err := settle(); err != nil {
+		return false, err
 	}
 	if _, err := h.peerID(); err != nil {
-		return err
+		return false, err
 	}
-	return h.setState(stateFile{Version: homeVersion})
+	return true, h.setState(stateFile{Version: homeVersion})
 }
 
 func (h *home) setState(s stateFile) error {

@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 
@@ -44,23 +42,23 @@ func initHome(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(dir, "state.json")); err == nil {
-		return usagef("there is state at %s already\nedit config.toml there to change its settings", dir)
+	h := &home{dir: dir}
+	already := usagef("there is state at %s already\nedit config.toml there to change its settings", dir)
+	if exists(h.path("state.json")) {
+		return already
 	}
 	if err := checkInit(c); err != nil {
 		return err
 	}
-	h, err := openHome(c, true)
+	if err := h.checkBare(); err != nil {
+		return err
+	}
+	made, err := h.create(func() error { return h.settle(c) })
 	if err != nil {
 		return err
 	}
-	if err := h.writeConfig(c); err != nil {
-		return err
-	}
-	if token := c.String("join"); token != "" {
-		if err := h.join(token); err != nil {
-			return err
-		}
+	if !made {
+		return already
 	}
 	id, err := h.peerID()
 	if err != nil {

@@ -20,7 +20,13 @@ const namespaceFile = "namespace"
 // namespace returns what the host knows of its namespace, which it makes if it is in none.
 func (h *home) namespace() (*namespace.Namespace, namespace.Swarm, error) {
 	file := h.path(namespaceFile)
+	// Looked for first: another process may make both meanwhile, the namespace before it.
+	used := exists(h.path(headsFile)) || exists(h.path(outboxFile))
 	b, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) && used {
+		return nil, namespace.Swarm{}, fmt.Errorf("%s is lost, which had the secret of this host's namespace: %w\nput it back from a copy, or write into it what `volary token` prints on another host of the namespace;\nif there is none, remove %s and %s as well, and the host's volumes begin in a new one",
+			file, store.ErrCorrupt, headsFile, outboxFile)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		// Of several processes at once, all take what the first has made.
 		if err = newNamespace(file); err == nil || errors.Is(err, fs.ErrExist) {
@@ -49,15 +55,33 @@ func newNamespace(file string) error {
 	return durable.CreateFile(file, []byte(token+"\n"), 0o600)
 }
 
-// join puts a host that was just made into the namespace of a token.
-func (h *home) join(token string) error {
-	return durable.WriteFile(h.path(namespaceFile), []byte(token+"\n"), 0o600)
+// settle writes what init was given. The namespace comes first: a host that is in one and has no state yet is known to
+// be one whose init was cut.
+func (h *home) settle(c *cli.Context) error {
+	token := c.String("join")
+	if token == "" {
+		if err := h.checkUncut(); err != nil {
+			return err
+		}
+	} else if err := durable.WriteFile(h.path(namespaceFile), []byte(token+"\n"), 0o600); err != nil {
+		return err
+	}
+	return h.writeConfig(c)
+}
+
+// checkUncut refuses to begin without what an init that was cut had been given.
+func (h *home) checkUncut() error {
+	if !exists(h.path(namespaceFile)) {
+		return nil
+	}
+	return usagef("`volary init --join` at %s was cut short\nrun it again with all that it was given, or remove %s to begin with a namespace of its own",
+		h.dir, h.path(namespaceFile))
 }
 
 // checkInit refuses what init cannot carry out, before anything is made.
 func checkInit(c *cli.Context) error {
-	if token := c.String("join"); token != "" {
-		if _, _, err := namespace.ParseToken(token); err != nil {
+	if c.IsSet("join") {
+		if _, _, err := namespace.ParseToken(c.String("join")); err != nil {
 			return usagef("--join: %v", err)
 		}
 	}

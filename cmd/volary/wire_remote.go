@@ -246,8 +246,14 @@ func groupOf(owner string) string {
 	return group
 }
 
-// sendHead hands a head's pin to the outbox.
+// sendHead hands a head's pin to the outbox. It takes no place there of one that it does not come after.
 func (r *remote) sendHead(ctx context.Context, id string, p pinset.Pin) error {
+	if e, waits := r.outbox.Replaceable(id); waits && e.Pin.Root != p.Root && !r.heads.After(ctx, p.Root, e.Pin.Root) {
+		e.Keep = true
+		if err := r.outbox.Put(ctx, e); err != nil {
+			return err
+		}
+	}
 	return r.outbox.Put(ctx, outbox.Entry{Op: outbox.Pin, Pin: p, Group: id})
 }
 

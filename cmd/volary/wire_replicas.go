@@ -62,8 +62,8 @@ func (r replicas) waitFor(ctx context.Context, root cid.Cid, o api.WaitOptions) 
 	return r.cluster.Wait(ctx, root, cluster.WaitOptions{Goal: cluster.Min, Replicas: o.Replicas, Progress: tell})
 }
 
-// newer is the newest state of the volume of which a root is one that is kept here, if that is another. It took the
-// root's place in the queue, if the cluster was never told of the root.
+// newer is the newest state that comes after a root in a volume of which the root is one that is kept here, undefined if
+// none is known to. It took the root's place in the queue, if the cluster was never told of the root.
 func (r replicas) newer(ctx context.Context, root cid.Cid) cid.Cid {
 	if r.heads == nil {
 		return cid.Undef
@@ -77,8 +77,8 @@ func (r replicas) newer(ctx context.Context, root cid.Cid) cid.Cid {
 		if !is {
 			continue
 		}
-		if last, err := r.heads.Last(ctx, id); err == nil && last.Head.Defined() && last.Head != root {
-			return last.Head
+		if newer, err := r.heads.Newer(ctx, id, root); err == nil && newer.Defined() {
+			return newer
 		}
 	}
 	return cid.Undef

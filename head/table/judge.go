@@ -112,6 +112,10 @@ func (p plan) carryOut(tx *bolt.Tx, key ipns.Name) error {
 		if err := b.Delete(tipKey(key, h.Commit)); err != nil {
 			return err
 		}
+		// It is told with what comes after it.
+		if err := tx.Bucket(bucketUnsent).Delete(tipKey(key, h.Commit)); err != nil {
+			return err
+		}
 	}
 	for _, h := range p.add {
 		data, err := json.Marshal(h)

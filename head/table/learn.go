@@ -20,6 +20,7 @@ import (
 type News struct {
 	Heads    []head.Head
 	Bindings []namespace.Binding
+	Own      bool // this host made the heads: others are to be told those that are new
 }
 
 // Learn records news in one step, and returns the volumes of which something is new. What is older than what is known
@@ -37,6 +38,14 @@ func (t *Table) Learn(ctx context.Context, news News) ([]ipns.Name, error) {
 		for key, p := range plans {
 			if err := p.carryOut(tx, key); err != nil {
 				return err
+			}
+			for _, h := range p.add {
+				if !news.Own {
+					break
+				}
+				if err := tx.Bucket(bucketUnsent).Put(tipKey(key, h.Commit), []byte{}); err != nil {
+					return err
+				}
 			}
 			if p.news {
 				changed = append(changed, key)
@@ -86,15 +95,19 @@ func (t *Table) Advance(ctx context.Context, prev cid.Cid, h head.Head, b *names
 		if done, err := v.mayAdvance(prev, h, b); done || err != nil {
 			return err
 		}
+		unsent := tx.Bucket(bucketUnsent)
 		if b != nil {
 			if _, err := bind(tx, *b); err != nil {
+				return err
+			}
+			if err := unsent.Put(nameKey(h.Volume), []byte{}); err != nil {
 				return err
 			}
 		}
 		if err := plans[h.Volume].carryOut(tx, h.Volume); err != nil {
 			return err
 		}
-		return tx.Bucket(bucketUnsent).Put(nameKey(h.Volume), []byte{})
+		return unsent.Put(tipKey(h.Volume, h.Commit), []byte{})
 	})
 }
 
@@ -126,14 +139,20 @@ func (v Volume) mayAdvance(prev cid.Cid, h head.Head, b *namespace.Binding) (don
 	return false, nil
 }
 
-// Sent records that others were told of a volume as it was then.
+// Sent records that others were told the heads of a volume that were Untold then, and its binding.
 func (t *Table) Sent(v Volume) error {
 	return t.db.Update(func(tx *bolt.Tx) error {
+		unsent := tx.Bucket(bucketUnsent)
+		for _, h := range v.Untold {
+			if err := unsent.Delete(tipKey(v.Key, h.Commit)); err != nil {
+				return err
+			}
+		}
 		now, err := volumeOf(tx, v.Key)
-		if err != nil || now.Head.Commit != v.Head.Commit || namespace.Compare(now.Binding, v.Binding) != 0 {
+		if err != nil || namespace.Compare(now.Binding, v.Binding) != 0 {
 			return err
 		}
-		return tx.Bucket(bucketUnsent).Delete(nameKey(v.Key))
+		return unsent.Delete(nameKey(v.Key))
 	})
 }
 
@@ -141,7 +160,11 @@ func (t *Table) Sent(v Volume) error {
 func (t *Table) Unsent() (all []Volume, _ error) {
 	return all, t.db.View(func(tx *bolt.Tx) error {
 		return tx.Bucket(bucketUnsent).ForEach(func(k, _ []byte) error {
-			v, err := volumeOf(tx, keyName(k))
+			key := keyName(k[:keyLen])
+			if len(all) > 0 && all[len(all)-1].Key == key {
+				return nil
+			}
+			v, err := volumeOf(tx, key)
 			all = append(all, v)
 			return err
 		})

@@ -49,7 +49,7 @@ const stateVersion = 1
 
 // The database: "tips" has for each volume and each commit that is a head and no head's ancestor the head, "bindings"
 // each volume's newest binding, "bound" each name with each volume that is bound to it, "names" the largest generation
-// of each name, "unsent" the volumes with something that others were not told.
+// of each name, "unsent" what others were not told: a volume's key is for its binding, followed by a commit for that tip.
 var (
 	bucketTips     = []byte("tips")
 	bucketBindings = []byte("bindings")
@@ -95,6 +95,7 @@ type Volume struct {
 	Forks   []head.Head       // heads that are no ancestors of another, the newest first
 	Named   bool              // its name means it, and no other volume
 	Unsent  bool              // others were not told all of it
+	Untold  []head.Head       // the heads that they are to be told, with the binding, the newest first
 }
 
 // Removed reports whether the volume is removed.
@@ -166,7 +167,7 @@ func keys(tx *bolt.Tx) (all []ipns.Name) {
 }
 
 func volumeOf(tx *bolt.Tx, key ipns.Name) (v Volume, err error) {
-	v = Volume{Key: key, Unsent: tx.Bucket(bucketUnsent).Get(nameKey(key)) != nil}
+	v = Volume{Key: key}
 	if data := tx.Bucket(bucketBindings).Get(nameKey(key)); data != nil {
 		if err := decode(data, &v.Binding); err != nil {
 			return v, err
@@ -176,7 +177,20 @@ func volumeOf(tx *bolt.Tx, key ipns.Name) (v Volume, err error) {
 	if err == nil && len(tips) > 0 {
 		v.Head, v.Forks = tips[0], tips[1:]
 	}
+	v.setUnsent(tx, tips)
 	return v, err
+}
+
+// setUnsent says what others are to be told. A binding goes with the newest head.
+func (v *Volume) setUnsent(tx *bolt.Tx, tips []head.Head) {
+	unsent := tx.Bucket(bucketUnsent)
+	v.Unsent = unsent.Get(nameKey(v.Key)) != nil
+	for i, h := range tips {
+		if v.Unsent && i == 0 || unsent.Get(tipKey(v.Key, h.Commit)) != nil {
+			v.Untold = append(v.Untold, h)
+		}
+	}
+	v.Unsent = v.Unsent || len(v.Untold) > 0
 }
 
 func (v *Volume) setNamed(tx *bolt.Tx) error {

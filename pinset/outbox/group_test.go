@@ -131,3 +131,29 @@ func TestUnpinDoesNotWaitForAPinThatIsNotWantedAnyMore(t *testing.T) {
 		b.wantWaiting()
 	})
 }
+
+func TestPinThatTheNextOneWouldReplaceIsShownAndCanBeKept(t *testing.T) {
+	inTime(t, outbox.Options{}, func(t *testing.T, b *box) {
+		if e, waits := b.Replaceable("v"); waits {
+			t.Errorf("nothing was put, but %v waits", e)
+		}
+		b.set.away(true)
+		b.pin("ours", "v")
+		synctest.Wait()
+		e, waits := b.Replaceable("v")
+		if !waits || e.Pin.Root != b.set.root("ours") {
+			t.Fatalf("%v, %v", e, waits)
+		}
+		e.Keep = true
+		b.put(e)
+		if e, waits := b.Replaceable("v"); waits {
+			t.Errorf("%v is to be kept", e)
+		}
+		b.pin("theirs", "v")
+		b.restart()
+		synctest.Wait()
+		b.set.away(false)
+		time.Sleep(time.Hour)
+		b.wantPinned("ours", "theirs")
+	})
+}

@@ -16,6 +16,16 @@ import (
 // ErrWaiting says that something did not go through yet.
 var ErrWaiting = errors.New("not all was taken by the pin set")
 
+// Replaceable returns the pin whose place in a group the next one takes, if one waits.
+func (q *Queue) Replaceable(group string) (Entry, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if g := q.groups[group]; g != nil && g.pending != nil && g.pending.last().replaceable() {
+		return g.pending.last().Entry, true
+	}
+	return Entry{}, false
+}
+
 // Waiting lists what did not go through yet, the oldest first.
 func (q *Queue) Waiting() []Waiting {
 	q.mu.Lock()

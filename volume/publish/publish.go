@@ -4,8 +4,8 @@
 // Start with [New]: its [Heads] are the [volume.Heads] of a Manager. [Heads.Learn] reads what others have told from the
 // pins of the namespace.
 //
-// It guarantees: what [Heads.Tell] returned from is in the table, and in the queue once there is one; a head is signed
-// for a commit that says it is the volume's, and for no other.
+// It guarantees: what [Heads.Tell] returned from is in the table, and in the queue once there is one, also if it is a
+// fork; a head is signed for a commit that says it is the volume's, and for no other.
 package publish
 
 import (
@@ -133,18 +133,25 @@ func (h *Heads) Flush(ctx context.Context) error {
 		if v.Binding.Data == nil || v.Head.Record == nil {
 			continue
 		}
-		p, err := directory.Pin(h.o.Namespace, directory.Entry{Head: v.Head, Binding: v.Binding})
-		if err == nil {
-			err = h.o.Send(ctx, v.Key.String(), p)
-		}
-		if err == nil {
-			err = h.o.Table.Sent(v)
-		}
-		if err != nil {
+		if err := h.send(ctx, v); err != nil {
 			return fmt.Errorf("tell others of %s: %w", v.Binding.Name, err)
 		}
 	}
 	return nil
+}
+
+// send hands over every head that others were not told, also one that is a fork.
+func (h *Heads) send(ctx context.Context, v table.Volume) error {
+	for _, untold := range v.Untold {
+		p, err := directory.Pin(h.o.Namespace, directory.Entry{Head: untold, Binding: v.Binding})
+		if err != nil {
+			return err
+		}
+		if err := h.o.Send(ctx, v.Key.String(), p); err != nil {
+			return err
+		}
+	}
+	return h.o.Table.Sent(v)
 }
 
 // endOwner is whose pin that of a volume's end is on this host. It stays: with it the volume's key is never used again.

@@ -75,7 +75,7 @@ func (h *Heads) binding(v table.Volume, t volume.Told) (crypto.PrivKey, *namespa
 }
 
 // moved records the head of a volume, and its binding. One that is neither before nor after the head that is known
-// becomes a fork.
+// becomes a fork, of which others are told as well.
 func (h *Heads) moved(ctx context.Context, v table.Volume, at volume.At, key crypto.PrivKey, b *namespace.Binding) error {
 	if v.Head.Commit == at.Head && b == nil {
 		return nil
@@ -92,10 +92,11 @@ func (h *Heads) moved(ctx context.Context, v table.Volume, at volume.At, key cry
 		return err
 	}
 	prev := v.Head.Commit
-	if prev == at.Head || !prev.Defined() || after(c, prev) {
+	ended := v.Removed() && b == nil // by others: what is made in it all the same is kept, and does not bring it back
+	if prev == at.Head || !prev.Defined() || !ended && after(c, prev) {
 		return h.o.Table.Advance(ctx, prev, next, b)
 	}
-	if _, err := h.o.Table.Learn(ctx, table.News{Heads: []head.Head{next}}); err != nil || b == nil {
+	if _, err := h.o.Table.Learn(ctx, table.News{Heads: []head.Head{next}, Own: true}); err != nil || b == nil {
 		return err
 	}
 	if v, err = h.volume(at.ID); err != nil {

@@ -60,7 +60,7 @@ func (h *home) attach(host *api.Host, s *store.Store, pins *local.Set, log *slog
 	if h.config.Kubo == "" {
 		return r, nil
 	}
-	if err := h.attachKubo(r, s, pins); err != nil {
+	if err := h.attachKubo(r, s, pins, log); err != nil {
 		return r, err
 	}
 	host.Blocks, host.Pins = r.kept, r.kept
@@ -77,7 +77,7 @@ func (h *home) attach(host *api.Host, s *store.Store, pins *local.Set, log *slog
 	return r, nil
 }
 
-func (h *home) attachKubo(r *remote, s *store.Store, pins *local.Set) error {
+func (h *home) attachKubo(r *remote, s *store.Store, pins *local.Set, log *slog.Logger) error {
 	id, err := h.peerID()
 	if err != nil {
 		return err
@@ -87,7 +87,7 @@ func (h *home) attachKubo(r *remote, s *store.Store, pins *local.Set) error {
 		return err
 	}
 	near := onThisMachine(h.config.Kubo)
-	o.Near = near
+	o.Near, o.Logger = near, log
 	if r.kubo, err = kubo.New(o); err != nil {
 		return usageError{err.Error()}
 	}

@@ -21,6 +21,7 @@ const (
 	// pieceSize is how much is handed to the network at a time.
 	pieceSize = 128 << 10
 	mostIdle  = 32 // connections
+	maxHeader = 256 << 10
 )
 
 // endpoint is a daemon's address taken apart.
@@ -113,6 +114,7 @@ func (e *endpoint) transport(config *tls.Config) *http.Transport {
 		Proxy: http.ProxyFromEnvironment, DialContext: dialer.DialContext, TLSClientConfig: config,
 		TLSHandshakeTimeout: dialTimeout, MaxIdleConnsPerHost: mostIdle, IdleConnTimeout: time.Minute,
 		WriteBufferSize: pieceSize, ReadBufferSize: pieceSize / 2, DisableCompression: true,
+		MaxResponseHeaderBytes: maxHeader,
 	}
 	if e.socket != "" {
 		t.Proxy = nil

@@ -84,7 +84,7 @@ func bare(c cid.Cid) cid.Cid { return cid.NewCidV1(cid.Raw, c.Hash()) }
 
 func (b *Blocks) getOne(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
 	res, err := b.api.Request("block/get", bare(c).String()).Option("offline", b.o.Offline).
-		Send(withMost(ctx, snapshot.MaxBlockSize+1))
+		Send(withBounds(ctx, bounds{bytes: snapshot.MaxBlockSize + 1}))
 	if err != nil {
 		return nil, err
 	}

@@ -63,7 +63,7 @@ func (b *Blocks) Has(ctx context.Context, cs ...cid.Cid) ([]bool, error) {
 // list reads at most so many entries of the daemon's list, and reports whether those were all, or all that was asked
 // for was found.
 func (b *Blocks) list(ctx context.Context, most int, ask map[string][]int, found func(hash string)) (bool, error) {
-	res, err := b.api.Request("refs/local").Send(ctx)
+	res, err := b.api.Request("refs/local").Send(b.inLines(ctx))
 	if err == nil && res.Error != nil {
 		err = res.Error
 	}

@@ -29,13 +29,15 @@ func (b *Blocks) Keep(ctx context.Context, k Keep) error {
 	if err != nil {
 		return err
 	}
-	for deadline := time.Now().Add(b.o.LockTimeout); ; {
+	begin := time.Now()
+	for deadline := begin.Add(b.o.LockTimeout); ; {
 		if err := b.importBlocks(ctx, []blocks.Block{node}); err != nil {
 			return err
 		}
 		err := b.pin(ctx, node.Cid(), namePrefix+k.Host+"/"+k.Purpose)
 		// The daemon has not begun. It waits for the end of a collection, or that has taken the node away.
 		if errors.Is(err, errNotBegun) && time.Now().Before(deadline) {
+			b.waiting("pin/add", time.Since(begin))
 			continue
 		}
 		if err == nil {
@@ -82,10 +84,11 @@ func (b *Blocks) Release(ctx context.Context, k Keep) error {
 	if err != nil {
 		return err
 	}
-	for c, err := range b.pinned(ctx, namePrefix+k.Host+"/"+k.Purpose) {
-		if err != nil {
-			return err
-		}
+	cs, err := b.pinned(ctx, namePrefix+k.Host+"/"+k.Purpose)
+	if err != nil {
+		return err
+	}
+	for _, c := range cs {
 		if c.Equals(node.Cid()) {
 			return b.unpin(ctx, c)
 		}
@@ -96,11 +99,13 @@ func (b *Blocks) Release(ctx context.Context, k Keep) error {
 // Kept yields what is kept in the daemon, by any host.
 func (b *Blocks) Kept(ctx context.Context) iter.Seq2[Keep, error] {
 	return func(yield func(Keep, error) bool) {
-		for c, err := range b.pinned(ctx, namePrefix) {
-			var blk blocks.Block
-			if err == nil {
-				blk, err = b.Get(ctx, c)
-			}
+		cs, err := b.pinned(ctx, namePrefix)
+		if err != nil {
+			yield(Keep{}, err)
+			return
+		}
+		for _, c := range cs {
+			blk, err := b.Get(ctx, c)
 			var k Keep
 			if err == nil {
 				k, err = DecodeKeep(blk)
@@ -115,37 +120,33 @@ func (b *Blocks) Kept(ctx context.Context) iter.Seq2[Keep, error] {
 	}
 }
 
-// pinned yields the recursive pins of dag-cbor nodes whose names begin with prefix.
-func (b *Blocks) pinned(ctx context.Context, prefix string) iter.Seq2[cid.Cid, error] {
-	return func(yield func(cid.Cid, error) bool) {
-		res, err := b.api.Request("pin/ls").Option("type", "recursive").Option("stream", true).Option("names", true).
-			Option("name", prefix).Send(ctx)
-		if err == nil && res.Error != nil {
-			err = res.Error
+// pinned lists the recursive pins of dag-cbor nodes whose names begin with prefix.
+func (b *Blocks) pinned(ctx context.Context, prefix string) ([]cid.Cid, error) {
+	res, err := b.api.Request("pin/ls").Option("type", "recursive").Option("stream", true).Option("names", true).
+		Option("name", prefix).Send(b.inLines(ctx))
+	if err == nil && res.Error != nil {
+		err = res.Error
+	}
+	if err != nil {
+		return nil, b.fault("list pins", err)
+	}
+	defer res.Cancel()
+	var cs []cid.Cid
+	for lines := json.NewDecoder(res.Output); ; {
+		var line struct{ Cid, Name string }
+		err := lines.Decode(&line)
+		if err == io.EOF {
+			return cs, nil
+		}
+		var c cid.Cid
+		if err == nil {
+			c, err = cid.Decode(line.Cid)
 		}
 		if err != nil {
-			yield(cid.Undef, b.fault("list pins", err))
-			return
+			return nil, b.fault("list pins", err)
 		}
-		defer res.Cancel()
-		lines := json.NewDecoder(res.Output)
-		for {
-			var line struct{ Cid, Name string }
-			err := lines.Decode(&line)
-			if err == io.EOF {
-				return
-			}
-			var c cid.Cid
-			if err == nil {
-				c, err = cid.Decode(line.Cid)
-			}
-			if err != nil {
-				yield(cid.Undef, b.fault("list pins", err))
-				return
-			}
-			if strings.HasPrefix(line.Name, prefix) && c.Prefix().Codec == cid.DagCBOR && !yield(c, nil) {
-				return
-			}
+		if strings.HasPrefix(line.Name, prefix) && c.Prefix().Codec == cid.DagCBOR {
+			cs = append(cs, c)
 		}
 	}
 }
@@ -183,7 +184,7 @@ func (b *Blocks) pin(ctx context.Context, c cid.Cid, name string) error {
 
 func (b *Blocks) pinProgress(ctx context.Context, c cid.Cid, name string, progress func(blocks int64)) error {
 	res, err := b.api.Request("pin/add", c.String()).Option("name", name).Option("progress", true).
-		Option("fast-provide-root", false).Send(withPatience(ctx, b.o.LockTimeout))
+		Option("fast-provide-root", false).Send(withBounds(withPatience(ctx, b.o.LockTimeout), bounds{bytes: maxLines, lines: true}))
 	if err == nil && res.Error != nil {
 		err = res.Error
 	}

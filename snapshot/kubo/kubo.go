@@ -4,8 +4,8 @@
 // takes nothing of it away; [Blocks.Keep] then pins the commit.
 //
 // Blocks are sent as CAR files, many at a time, and got the same way, several requests in flight. Every byte
-// that comes back is checked against its CID. A request that makes no progress for a while ends with an error;
-// every error names the endpoint.
+// that comes back is checked against its CID. A request that makes no progress for a while ends with an error, and so
+// does one whose answer has no end; every error names the endpoint.
 //
 // What Put returned from is in the daemon's datastore, and survives the end of this process and of the daemon. Kubo
 // has no request that makes it survive a power cut: its usual datastore does not sync (flatfs with "sync": false),
@@ -20,6 +20,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -62,6 +63,8 @@ type Options struct {
 	LockTimeout  time.Duration // DefaultLockTimeout if zero
 	FetchTimeout time.Duration // DefaultFetchTimeout if zero
 	InFlight     int           // DefaultInFlight if zero
+
+	Logger *slog.Logger // is told what is waited for; nil: nobody
 }
 
 // Blocks are a daemon's blocks. All methods are safe for concurrent use.
@@ -73,6 +76,7 @@ type Blocks struct {
 	uploads   chan struct{}
 	size      atomic.Int64 // of a usual block that was got lately
 	linked    atomic.Int64 // sessions with something in MFS
+	hinted    atomic.Int64 // when it was last told what is waited for, in nanoseconds
 
 	mu   sync.Mutex
 	puts map[string]*arriving // by multihash
@@ -91,6 +95,9 @@ func New(o Options) (*Blocks, error) {
 	o.Timeout = defaulted(o.Timeout, DefaultTimeout)
 	o.LockTimeout = defaulted(o.LockTimeout, DefaultLockTimeout)
 	o.FetchTimeout = defaulted(o.FetchTimeout, DefaultFetchTimeout)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 	if o.InFlight <= 0 {
 		o.InFlight = DefaultInFlight
 	}
@@ -103,7 +110,9 @@ func New(o Options) (*Blocks, error) {
 		uploads: make(chan struct{}, o.InFlight), puts: map[string]*arriving{},
 	}
 	b.size.Store(usualSize)
-	client := &http.Client{Transport: &roundTripper{base: b.transport, authorization: e.authorization, timeout: o.Timeout}}
+	client := &http.Client{Transport: &roundTripper{
+		base: b.transport, authorization: e.authorization, timeout: o.Timeout, hint: b.waiting,
+	}}
 	if b.api, err = rpc.NewURLApiWithClient(e.url, client); err != nil {
 		return nil, b.fault("connect", err)
 	}
@@ -125,6 +134,16 @@ func (b *Blocks) Close() error {
 
 // Endpoint is where the daemon is, as errors name it.
 func (b *Blocks) Endpoint() string { return b.endpoint }
+
+// waiting tells that a request makes no progress; of several at a time, one is told of.
+func (b *Blocks) waiting(request string, waited time.Duration) {
+	last, now := b.hinted.Load(), time.Now().UnixNano()
+	if last != 0 && now-last < int64(hintAfter) || !b.hinted.CompareAndSwap(last, now) {
+		return
+	}
+	b.o.Logger.Warn("waiting for kubo, which may be collecting garbage or out of reach",
+		"endpoint", b.endpoint, "request", request, "for", waited.Round(time.Second))
+}
 
 // Info is what a daemon says of itself.
 type Info struct {

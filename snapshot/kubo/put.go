@@ -96,7 +96,7 @@ func (b *Blocks) importBlocks(ctx context.Context, bs []blocks.Block) error {
 	defer car.wait()
 	res, err := b.api.Request("dag/import").Option("pin-roots", false).Option("stats", true).
 		Option("allow-big-block", true).Option("fast-provide-root", false).
-		Header("Content-Type", car.contentType()).Body(car).Send(ctx)
+		Header("Content-Type", car.contentType()).Body(car).Send(withBounds(ctx, bounds{bytes: importAnswer}))
 	if err == nil && res.Error != nil {
 		err = res.Error
 	}
@@ -110,12 +110,12 @@ func (b *Blocks) importBlocks(ctx context.Context, bs []blocks.Block) error {
 	return nil
 }
 
-// maxAnswer bounds the answer to an import, in bytes.
-const maxAnswer = 64 << 10
+// importAnswer bounds the answer to an import, in bytes.
+const importAnswer = 64 << 10
 
 // imported reads the answer to an import, which counts the blocks. Without the count, not all was done.
 func imported(r io.Reader, sent int) error {
-	lines := json.NewDecoder(io.LimitReader(r, maxAnswer))
+	lines := json.NewDecoder(r)
 	for stored := false; ; {
 		var line struct{ Stats *struct{ BlockCount int } }
 		err := lines.Decode(&line)

@@ -1,13 +1,16 @@
 package kubo
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math"
+	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,8 +20,12 @@ import (
 	"github.com/volary/volary/snapshot"
 )
 
-// maxMessage is how much of an error that is not Kubo's own is repeated.
-const maxMessage = 200
+const (
+	// maxMessage is how much of an error that is not Kubo's own is repeated.
+	maxMessage = 200
+	// maxError bounds what Kubo says of an error of its own.
+	maxError = 8 << 10
+)
 
 // patience is a request's own limit on how long it may make no progress.
 type patience struct{}
@@ -27,11 +34,9 @@ func withPatience(ctx context.Context, d time.Duration) context.Context {
 	return context.WithValue(ctx, patience{}, d)
 }
 
-// most is a request's own limit on the size of the answer.
-type most struct{}
-
-func withMost(ctx context.Context, bytes int64) context.Context {
-	return context.WithValue(ctx, most{}, bytes)
+// inLines is for a list, however slowly a daemon reads it from its disk.
+func (b *Blocks) inLines(ctx context.Context) context.Context {
+	return withBounds(ctx, bounds{bytes: maxLines, lines: true, total: b.o.LockTimeout})
 }
 
 // clock is where a request leaves what the daemon's clock said.
@@ -41,14 +46,13 @@ func withClock(ctx context.Context, t *time.Time) context.Context {
 	return context.WithValue(ctx, clock{}, t)
 }
 
-var errTooMuch = errors.New("the answer is longer than it can be")
-
 // roundTripper authorises requests, ends those that make no progress, and takes care of answers that do not come
 // from Kubo.
 type roundTripper struct {
 	base          http.RoundTripper
 	authorization string
 	timeout       time.Duration
+	hint          func(request string, waited time.Duration)
 }
 
 func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -57,34 +61,30 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		limit = d
 	}
 	ctx, cancel := context.WithCancelCause(req.Context())
-	w := &watch{limit: limit}
-	w.timer = time.AfterFunc(limit, func() {
-		cancel(unavailable{fmt.Errorf("no progress for %s", limit)})
+	w := newWatch(limit, cancel, func(waited time.Duration) {
+		t.hint(strings.TrimPrefix(req.URL.Path, "/api/v0/"), waited)
 	})
-	req = req.Clone(ctx)
+	out := req.Clone(ctx)
 	if t.authorization != "" {
-		req.Header.Set("Authorization", t.authorization)
+		out.Header.Set("Authorization", t.authorization)
 	}
 	if body, ok := req.Body.(*form); ok {
 		// A connection that the daemon has closed meanwhile is found out by sending.
-		req.GetBody = func() (io.ReadCloser, error) { return &upload{body.again(), w}, nil }
-		req.Body = &upload{body, w}
+		out.GetBody = func() (io.ReadCloser, error) { return &upload{body.again(), w}, nil }
+		out.Body = &upload{body, w}
 	}
-	res, err := t.base.RoundTrip(req)
+	res, err := t.base.RoundTrip(out)
 	if err != nil {
-		w.timer.Stop()
+		w.end()
 		err = stalled(ctx, err)
 		cancel(nil)
 		return nil, err
 	}
-	w.progress()
 	if t, ok := req.Context().Value(clock{}).(*time.Time); ok {
 		*t, _ = http.ParseTime(res.Header.Get("Date")) // zero: it did not say
 	}
-	d := &download{ReadCloser: res.Body, w: w, ctx: ctx, cancel: cancel, left: math.MaxInt64}
-	if n, ok := req.Context().Value(most{}).(int64); ok {
-		d.left = n
-	}
+	d := &download{ReadCloser: res.Body, w: w, ctx: ctx, cancel: cancel}
+	d.bound(req.Context(), t.timeout)
 	res.Body = d
 	if err := foreign(res); err != nil {
 		res.Body.Close()
@@ -101,89 +101,38 @@ func stalled(ctx context.Context, err error) error {
 	return err
 }
 
-// foreign returns an error for an answer that Kubo's client would not understand.
+// foreign returns an error for an answer that Kubo's client would not understand. Of one that it does, and that says
+// what failed, all is read then.
 func foreign(res *http.Response) error {
-	kind := res.Header.Get("Content-Type")
-	if kind == "" {
-		res.Header.Set("Content-Type", "text/plain")
+	kind, _, err := mime.ParseMediaType(res.Header.Get("Content-Type"))
+	if err != nil {
+		kind = "text/plain"
 	}
-	if res.StatusCode < http.StatusBadRequest || strings.HasPrefix(kind, "application/json") {
+	res.Header.Set("Content-Type", kind)
+	if res.StatusCode < http.StatusBadRequest {
 		return nil
 	}
-	text, err := io.ReadAll(io.LimitReader(res.Body, maxMessage))
+	text, err := io.ReadAll(io.LimitReader(res.Body, maxError))
 	if err != nil {
 		return err
 	}
-	err = fmt.Errorf("%s: %q", res.Status, strings.TrimSpace(string(text)))
-	switch res.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
+	denied := slices.Contains([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired}, res.StatusCode)
+	var said rpc.Error
+	if kind == "application/json" && !denied && json.Unmarshal(text, &said) == nil && said.Message != "" {
+		res.Body = struct {
+			io.Reader
+			io.Closer
+		}{bytes.NewReader(text), res.Body}
+		return nil
+	}
+	err = fmt.Errorf("%s: %q", res.Status, strings.TrimSpace(string(text[:min(len(text), maxMessage)])))
+	switch {
+	case denied:
 		return fmt.Errorf("%w: %w", ErrDenied, err)
-	case http.StatusNotFound, http.StatusBadRequest:
+	case res.StatusCode == http.StatusNotFound, res.StatusCode == http.StatusBadRequest:
 		return err
 	}
 	return unavailable{err}
-}
-
-// watch ends a request that makes no progress.
-type watch struct {
-	timer *time.Timer
-	limit time.Duration
-}
-
-func (w *watch) progress() { w.timer.Reset(w.limit) }
-
-// upload is a request's body.
-type upload struct {
-	io.ReadCloser
-	w *watch
-}
-
-func (u *upload) Read(p []byte) (int, error) {
-	u.w.progress()
-	return u.ReadCloser.Read(p)
-}
-
-// WriteTo is what the transport calls: large blocks are not copied on their way.
-func (u *upload) WriteTo(w io.Writer) (int64, error) {
-	return io.Copy(progressing{w, u.w}, u.ReadCloser)
-}
-
-type progressing struct {
-	io.Writer
-	w *watch
-}
-
-func (p progressing) Write(b []byte) (int, error) {
-	n, err := p.Writer.Write(b)
-	p.w.progress()
-	return n, err
-}
-
-// download is an answer's body.
-type download struct {
-	io.ReadCloser
-	w      *watch
-	ctx    context.Context // the request's; only for its cause
-	cancel context.CancelCauseFunc
-	left   int64 // bytes that may still come
-}
-
-func (d *download) Read(p []byte) (int, error) {
-	n, err := d.ReadCloser.Read(p)
-	d.w.progress()
-	if d.left -= int64(n); d.left < 0 {
-		return 0, errTooMuch
-	}
-	if err != nil && err != io.EOF {
-		err = stalled(d.ctx, err)
-	}
-	return n, err
-}
-
-func (d *download) Close() error {
-	d.w.timer.Stop()
-	d.cancel(nil)
-	return d.ReadCloser.Close()
 }
 
 // translate puts an error of the client into the contract's terms.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/volary/volary/snapshot/kubo"
 	"github.com/volary/volary/snapshot/restorer"
 	"github.com/volary/volary/snapshot/store"
+	"github.com/volary/volary/statedb"
 	"github.com/volary/volary/volume"
 	"github.com/volary/volary/volume/api"
 	"github.com/volary/volary/volume/overlay"
@@ -158,6 +160,10 @@ func exitCode(err error) int {
 }
 
 func hintFor(code int, err error) string {
+	var damaged *statedb.DamagedError
+	if errors.As(err, &damaged) {
+		return databaseHint(damaged.Path)
+	}
 	switch {
 	case code == exitNoSpace:
 		return "nothing that was stored is lost; make room and run the command again (`volary gc` frees what no snapshot needs)"
@@ -179,4 +185,18 @@ func hintFor(code int, err error) string {
 		return "`volary verify --repair` drops damaged blocks, so that snapshotting or importing the data again restores them"
 	}
 	return ""
+}
+
+// databaseHint says what to do about a damaged database of the state, and what is lost without it.
+func databaseHint(path string) string {
+	away := fmt.Sprintf("restore it from a copy of the state directory, or move %s away and run the command again; ", path)
+	switch filepath.Base(path) {
+	case headsFile:
+		return away + "this host's volumes\nare put into a new one, and those of other hosts are learned from the cluster again"
+	case outboxFile:
+		return away + "what waited in it\nthe cluster is then not told: see `volary pin status`, and `volary pin add` what it lists as unpinned"
+	case volume.StateFile:
+		return away + "the names of\nvolumes are then lost but for those that the cluster has; changes that were not committed become snapshots when the\ndaemon starts, and the snapshots stay: `volary tag` and `volary pin ls` list them"
+	}
+	return strings.TrimSuffix(away, "; ")
 }

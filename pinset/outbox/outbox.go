@@ -164,7 +164,7 @@ func Open(path string, o Options) (*Queue, error) {
 	}
 	if err := q.load(); err != nil {
 		cancel()
-		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
+		return nil, errors.Join(&statedb.DamagedError{Path: path, Err: err}, db.Close())
 	}
 	q.workers.Go(q.run)
 	return q, nil

@@ -6,7 +6,7 @@
 // It guarantees: a pin counts as added once the cluster gives back all that was said of it; pins of others in the
 // same cluster, told apart by their names, are neither listed nor changed nor removed; a list is whole or ends with
 // an error; every error names the endpoint that gave it. With several endpoints the next one is asked when one
-// cannot be reached or breaks off.
+// cannot be reached or breaks off, and an answer that has no end, or only drips, counts as that.
 package cluster
 
 import (
@@ -57,6 +57,8 @@ type Set struct {
 	current   atomic.Int32 // the endpoint that answered last
 	seed      maphash.Seed
 	changing  [256]sync.Mutex // each is for the roots of its hash
+
+	maxPins, maxListed int
 }
 
 var _ pinset.Set = (*Set)(nil)
@@ -75,7 +77,7 @@ func New(o Options) (*Set, error) {
 	if o.Settle == 0 {
 		o.Settle = DefaultSettle
 	}
-	s := &Set{o: o, prefix: "volary/" + o.Namespace + "/", seed: maphash.MakeSeed()}
+	s := &Set{o: o, prefix: "volary/" + o.Namespace + "/", seed: maphash.MakeSeed(), maxPins: maxPins, maxListed: maxListed}
 	for _, address := range o.Endpoints {
 		e, err := dial(address, o)
 		if err != nil {
@@ -132,8 +134,7 @@ func (s *Set) remove(ctx context.Context, e endpoint, op string, pin api.Pin, ow
 		return s.record(ctx, e, op, root, opts)
 	}
 	err := s.call(ctx, e, op, func(ctx context.Context) error {
-		_, err := e.client.Unpin(ctx, root)
-		return err
+		return e.client.unpin(ctx, root)
 	})
 	if err != nil && !errors.Is(err, pinset.ErrNotPinned) {
 		return err
@@ -147,14 +148,14 @@ func (s *Set) remove(ctx context.Context, e endpoint, op string, pin api.Pin, ow
 // Status tells what the cluster's peers say of a root.
 func (s *Set) Status(ctx context.Context, root cid.Cid) (pinset.Status, error) {
 	return s.status(ctx, "status of "+root.String(), root, nil, func(ctx context.Context, e endpoint) (api.GlobalPinInfo, error) {
-		return e.client.Status(ctx, api.NewCid(root), false)
+		return e.client.status(ctx, api.NewCid(root), false)
 	})
 }
 
 // Recover has the peers try again what went wrong with a root.
 func (s *Set) Recover(ctx context.Context, root cid.Cid) (pinset.Status, error) {
 	return s.status(ctx, "recover "+root.String(), root, nil, func(ctx context.Context, e endpoint) (api.GlobalPinInfo, error) {
-		return e.client.Recover(ctx, api.NewCid(root), false)
+		return e.client.recover(ctx, api.NewCid(root))
 	})
 }
 
@@ -192,7 +193,7 @@ func (s *Set) status(ctx context.Context, op string, root cid.Cid, enough func(*
 func (s *Set) allocation(ctx context.Context, e endpoint, op string, root cid.Cid) (pin api.Pin, ok bool, err error) {
 	err = s.call(ctx, e, op, func(ctx context.Context) error {
 		var err error
-		pin, err = e.client.Allocation(ctx, api.NewCid(root))
+		pin, err = e.client.allocation(ctx, api.NewCid(root))
 		return err
 	})
 	if errors.Is(err, pinset.ErrNotPinned) {

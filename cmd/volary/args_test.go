@@ -18,6 +18,11 @@ func TestFlagsMayFollowArguments(t *testing.T) {
 		"volary import -":                         "volary import -",
 		"volary nonsense --flag":                  "volary nonsense --flag",
 		"volary ls REF --nonsense":                "volary ls --nonsense REF",
+		"volary migrate --kubo K --clear":         "volary --kubo K migrate --clear",
+		"volary --home H ls REF --kubo=K --json":  "volary --kubo=K --home H ls --json REF",
+		"volary init --kubo K --home H":           "volary --home H init --kubo K",
+		"volary snapshot DIR -m --home":           "volary snapshot -m --home DIR",
+		"volary tag REF -- --home":                "volary tag -- REF --home",
 	} {
 		if got := strings.Join(permute(app, strings.Fields(in)), " "); got != want {
 			t.Errorf("%s\nbecame %s\n  want %s", in, got, want)

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -64,6 +65,9 @@ func (c config) check() error {
 	}
 	if _, _, err := c.replicas(); err != nil {
 		return err
+	}
+	if slices.ContainsFunc(c.Cluster, func(u string) bool { return strings.TrimSpace(u) == "" }) {
+		return errors.New("cluster has an empty address; [] is none")
 	}
 	if len(c.Cluster) > 0 && c.Kubo == "" {
 		return errors.New("a cluster replicates what is in a Kubo daemon: give kubo as well")
@@ -133,6 +137,7 @@ func (h *home) readConfig(c *cli.Context) error {
 	if unknown := md.Undecoded(); len(unknown) > 0 {
 		return usagef("%s: unknown key %q\nknown are %s", file, unknown[0].String(), configKeys)
 	}
+	h.kuboOfFile = h.config.Kubo
 	h.config.override(c)
 	if err := h.config.check(); err != nil {
 		return usagef("%s, flags and environment: %v", file, err)

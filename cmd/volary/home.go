@@ -39,6 +39,8 @@ type home struct {
 	config config
 	state  stateFile
 	remote *remote // once the store is open
+
+	kuboOfFile string // what config.toml says, whatever flags and environment say
 }
 
 // homeVersion is the version of the state directory that this program writes. Before version 2 a snapshot had one pin

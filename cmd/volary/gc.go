@@ -43,6 +43,9 @@ func collect(c *cli.Context) error {
 		if res.Collector != "" {
 			verb = strings.Replace(verb, "remove", "release", 1)
 			fmt.Fprintf(w, "%s %d leftovers; removing blocks is for the Kubo daemon at %s: `ipfs repo gc`\n", verb, res.Released, res.Collector)
+			if res.Unknown > 0 {
+				fmt.Fprintf(w, "left %d pins of this host that this state directory knows nothing of: a copy of it may need them\n", res.Unknown)
+			}
 			return
 		}
 		fmt.Fprintf(w, "%s %d blocks (%s); %d blocks (%s) are kept\n", verb, res.RemovedBlocks, bytesText(res.RemovedBytes), res.KeptBlocks, bytesText(res.KeptBytes))

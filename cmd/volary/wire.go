@@ -240,8 +240,8 @@ type upkeep struct {
 func (u upkeep) Collect(ctx context.Context, dryRun bool) (api.Collected, error) {
 	if k := u.home.remote.kept; k != nil {
 		// What is not kept is the daemon's to collect, whose blocks are not Volary's alone.
-		n, err := k.Reconcile(ctx, dryRun)
-		return api.Collected{Collector: u.home.remote.kubo.Endpoint(), Released: uint64(n)}, err
+		r, err := k.Reconcile(ctx, dryRun)
+		return api.Collected{Collector: u.home.remote.kubo.Endpoint(), Released: uint64(r.Released), Unknown: uint64(r.Unknown)}, err
 	}
 	r, err := u.pins.Collect(ctx, local.CollectOptions{DryRun: dryRun})
 	return api.Collected{

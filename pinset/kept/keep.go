@@ -38,8 +38,11 @@ func (h *Host) unneed(ctx context.Context, root cid.Cid) error {
 }
 
 // keeping has the daemon keep a root, which may take as long as fetching it from others does and holds up nobody, and
-// then records why, with mu held.
+// then records why, with mu held. That it knows of the root is recorded before: see Reconcile.
 func (h *Host) keeping(ctx context.Context, root cid.Cid, record func() error) error {
+	if err := h.MarkKnown(ctx, root); err != nil {
+		return err
+	}
 	h.need(root)
 	err := h.keep(ctx, root)
 	h.mu.Lock()

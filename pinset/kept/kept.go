@@ -160,21 +160,42 @@ func (h *Host) Sync(ctx context.Context) error {
 }
 
 // Add implements [pinset.Set]: the daemon keeps the root's blocks before it is recorded.
-func (h *Host) Add(ctx context.Context, p pinset.Pin) error {
-	return h.keeping(ctx, p.Root, func() error { return h.Set.Add(ctx, p) })
+func (h *Host) Add(ctx context.Context, p pinset.Pin) error { return h.AddAfter(ctx, p, nil) }
+
+// AddAfter is Add that calls first once the daemon keeps the blocks, and records the pin only then. Its error ends it.
+// No other pin is recorded or removed meanwhile.
+func (h *Host) AddAfter(ctx context.Context, p pinset.Pin, first func() error) error {
+	return h.keeping(ctx, p.Root, func() error {
+		if err := before(first); err != nil {
+			return err
+		}
+		return h.Set.Add(ctx, p)
+	})
+}
+
+func before(first func() error) error {
+	if first == nil {
+		return nil
+	}
+	return first()
 }
 
 // Tag keeps a root under a name.
 func (h *Host) Tag(ctx context.Context, name string, root cid.Cid) error {
 	return h.keeping(ctx, root, func() error {
-		before, err := h.Tagged(ctx, name)
+		old, err := h.Tagged(ctx, name)
 		if err != nil && !errors.Is(err, local.ErrNoTag) {
 			return err
+		}
+		if old.Defined() {
+			if err := h.leaving(ctx, old); err != nil {
+				return err
+			}
 		}
 		if err := h.Set.Tag(ctx, name, root); err != nil {
 			return err
 		}
-		return h.release(ctx, before)
+		return h.release(ctx, old)
 	})
 }
 
@@ -182,24 +203,60 @@ func (h *Host) Tag(ctx context.Context, name string, root cid.Cid) error {
 func (h *Host) Untag(ctx context.Context, name string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	before, err := h.Tagged(ctx, name)
+	old, err := h.Tagged(ctx, name)
 	if err != nil && !errors.Is(err, local.ErrNoTag) {
 		return err
+	}
+	if old.Defined() {
+		if err := h.leaving(ctx, old); err != nil {
+			return err
+		}
 	}
 	if err := h.Set.Untag(ctx, name); err != nil {
 		return err
 	}
-	return h.release(ctx, before)
+	return h.release(ctx, old)
 }
 
 // Remove implements [pinset.Set].
 func (h *Host) Remove(ctx context.Context, root cid.Cid, owner string) error {
+	return h.RemoveAfter(ctx, root, owner, nil)
+}
+
+// RemoveAfter is Remove that calls first before the pin is removed. Its error ends it. No other pin is recorded or
+// removed meanwhile.
+func (h *Host) RemoveAfter(ctx context.Context, root cid.Cid, owner string, first func() error) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if err := before(first); err != nil {
+		return err
+	}
+	if err := h.leaving(ctx, root); err != nil {
+		return err
+	}
 	if err := h.Set.Remove(ctx, root, owner); err != nil {
 		return err
 	}
 	return h.release(ctx, root)
+}
+
+// leaving records that this host knows of what it keeps, which what an earlier version pinned does not say.
+func (h *Host) leaving(ctx context.Context, root cid.Cid) error {
+	if wanted, err := h.wanted(ctx, root); err != nil || !wanted {
+		return err
+	}
+	return h.MarkKnown(ctx, root)
+}
+
+// Settled calls f with an owner's pin of a root, if there is one. No pin is recorded or removed meanwhile.
+func (h *Host) Settled(ctx context.Context, root cid.Cid, owner string, f func(p pinset.Pin, pinned bool) error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	status, err := h.Status(ctx, root)
+	if err != nil {
+		return err
+	}
+	return f(status.Of(owner))
 }
 
 // release has the daemon let go of a root that nothing keeps any more, once nobody needs it. It is called with mu held.

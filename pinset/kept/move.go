@@ -120,35 +120,55 @@ func (h *Host) roots(ctx context.Context) (map[cid.Cid]bool, error) {
 	return roots, nil
 }
 
-// Reconcile has the daemon let go of what nothing here keeps, and of what sessions held that were never closed, and
-// returns how much that was. No session may be open.
-func (h *Host) Reconcile(ctx context.Context, dryRun bool) (released int, _ error) {
+// Reconciled is what Reconcile found.
+type Reconciled struct {
+	Released int // pins and what sessions held
+	Unknown  int // pins of this host of which its records say nothing; they stay
+}
+
+// Reconcile has the daemon let go of what nothing here keeps, and of what sessions held that were never closed. No
+// session may be open.
+//
+// What these records never knew of stays: it was kept by a copy of them that is in use as well, or after they were copied
+// away.
+func (h *Host) Reconcile(ctx context.Context, dryRun bool) (r Reconciled, _ error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	wanted, err := h.roots(ctx)
 	if err != nil {
-		return 0, err
+		return r, err
 	}
 	var gone []kubo.Keep
 	for k, err := range h.o.Kubo.Kept(ctx) {
 		if err != nil {
-			return 0, err
+			return r, err
 		}
-		if k.Host == h.o.Host && k.Purpose == purpose && !wanted[k.Commit] && h.needed[k.Commit] == nil {
+		if k.Host != h.o.Host || k.Purpose != purpose || wanted[k.Commit] || h.needed[k.Commit] != nil {
+			continue
+		}
+		known, err := h.Known(ctx, k.Commit)
+		if err != nil {
+			return r, err
+		}
+		if known {
 			gone = append(gone, k)
+		} else {
+			r.Unknown++
 		}
 	}
 	if dryRun {
-		return len(gone), nil
+		r.Released = len(gone)
+		return r, nil
 	}
 	for _, k := range gone {
 		if err := h.o.Kubo.Release(ctx, k); err != nil {
-			return released, err
+			return r, err
 		}
-		released++
+		r.Released++
 	}
 	held, err := h.o.Kubo.ReleaseHeld(ctx)
-	return released + held, err
+	r.Released += held
+	return r, err
 }
 
 // Clear removes the blocks that the host stored itself. It is for when Move has succeeded: they are not looked at.

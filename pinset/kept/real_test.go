@@ -213,16 +213,28 @@ func TestWhatACrashLeftIsReleased(t *testing.T) {
 	h := open(t, d, "host")
 	root := snap(t, h, tree(t))
 	must(t, h.Set.Remove(t.Context(), root, "")) // and not the daemon's pin
-	if n, err := h.Reconcile(t.Context(), true); n != 1 || err != nil {
-		t.Errorf("a dry run finds %d, %v", n, err)
-	}
-	if n, err := h.Reconcile(t.Context(), false); n != 1 || err != nil {
-		t.Errorf("released %d, %v", n, err)
+	for _, dryRun := range []bool{true, false} {
+		if r, err := h.Reconcile(t.Context(), dryRun); r != (Reconciled{Released: 1}) || err != nil {
+			t.Errorf("dry run %v: %+v, %v", dryRun, r, err)
+		}
 	}
 	run(t, d, "repo", "gc")
 	if err := whole(t, h, root); err == nil {
 		t.Error("it is still there")
 	}
+}
+
+func TestWhatACopyOfTheRecordsKeepsIsNotReleased(t *testing.T) {
+	d := kubotest.Start(t, kubotest.Options{})
+	one, copied := open(t, d, "host"), open(t, d, "host")
+	shared := snap(t, one, tree(t))
+	must(t, copied.Add(t.Context(), pinset.Pin{Root: shared}))
+	later := snap(t, one, tree(t))
+	if r, err := copied.Reconcile(t.Context(), false); r != (Reconciled{Unknown: 1}) || err != nil {
+		t.Errorf("the copy: %+v, %v", r, err)
+	}
+	run(t, d, "repo", "gc")
+	must(t, whole(t, one, later))
 }
 
 func TestAPinThatWaitsForABlockHoldsUpNoOther(t *testing.T) {

@@ -45,9 +45,10 @@ type Store interface {
 // Keys of the records, each followed by the bytes of a CID or the name of a tag. After the CID of a pin that is not
 // people's come a slash and its owner.
 const (
-	pinPrefix = "pin/"
-	tagPrefix = "tag/"
-	ownPrefix = "own/"
+	pinPrefix   = "pin/"
+	tagPrefix   = "tag/"
+	ownPrefix   = "own/"
+	knownPrefix = "known/"
 )
 
 // recordVersion is the version of the records' format.
@@ -92,6 +93,10 @@ type tagRecord struct {
 }
 
 type ownRecord struct {
+	Version int `json:"v"`
+}
+
+type knownRecord struct {
 	Version int `json:"v"`
 }
 

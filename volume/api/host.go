@@ -102,6 +102,7 @@ type Collected struct {
 	// Collector is the Kubo daemon whose blocks are to be removed by itself; of them nothing is counted above.
 	Collector string `json:"collector,omitempty"`
 	Released  uint64 `json:"released,omitempty"` // pins and sessions in it that were left over
+	Unknown   uint64 `json:"unknown,omitempty"`  // pins in it in this host's name that its state says nothing of; they stay
 }
 
 // Status is the state of a host at a glance.

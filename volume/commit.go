@@ -68,7 +68,9 @@ func (op *Commit) run(ctx context.Context, m *Manager) (Result, error) {
 			res.Note += "; the message and labels are not recorded"
 		}
 	}
-	res.Volume, err = m.info(ctx, r, false)
+	if res.Volume, err = m.info(ctx, r, false); err == nil && res.Created {
+		res.Note = madeNote(res.Volume)
+	}
 	return res, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -34,6 +35,10 @@ type At struct {
 	Head     cid.Cid
 	Sequence uint64
 	Removed  bool
+	// States are those that no other known one comes after, if there are several, the newest first; for a commit that
+	// ended the volume what it ended. Ends are those commits. Only Last tells them, Ends of one that is removed or has
+	// several states.
+	States, Ends []cid.Cid
 }
 
 // Told is what a host tells of a volume. Its name, and whether it is removed, count only if this host says that it
@@ -142,16 +147,21 @@ func (m *Manager) found(ctx context.Context, name string) (*record, error) {
 	return r, err
 }
 
-// newest is a volume without changes of its own at the newest state that other hosts have told, unless it is removed.
+// newest is a volume without changes of its own at the newest state that hosts have told, unless it is removed. The state
+// that is recorded is before it, or a fork of it that others are told.
 func (m *Manager) newest(ctx context.Context, r *record) (*record, error) {
 	if m.o.Heads == nil || !r.shared() || r.Overlay != nil {
 		return r, nil
 	}
 	last, err := m.o.Heads.Last(ctx, r.ID)
-	if err != nil || last.Removed || last.Sequence <= r.Sequence {
+	if err != nil || last.Removed || !last.Head.Defined() || last.Head == r.Head.Cid || slices.Contains(last.Ends, last.Head) {
 		return r, err
 	}
-	if known, err := m.descends(ctx, last.Head, r.Head.Cid); err != nil || !known {
+	fork := slices.Contains(last.States, r.Head.Cid) // all hosts take the same one for the newest
+	if last.Sequence <= r.Sequence && !fork {
+		return r, nil
+	}
+	if known, err := m.descends(ctx, last.Head, r.Head.Cid); err != nil || !known && !fork {
 		return r, err
 	}
 	next := *r

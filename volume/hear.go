@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+
+	"github.com/ipfs/go-cid"
 
 	"github.com/volary/volary/snapshot"
 )
@@ -165,7 +168,7 @@ func (m *Manager) beforeEnd(ctx context.Context, r *record) error {
 			return err
 		case a.Sequence <= r.Sequence:
 			return nil
-		case a.CID == last.Head:
+		case slices.Contains(last.Ends, a.CID):
 			continue
 		}
 		if known, err := m.descends(ctx, a.CID, r.Head.Cid); err != nil || !known {
@@ -183,7 +186,7 @@ func (m *Manager) revive(ctx context.Context, r *record) error {
 		return nil
 	}
 	last, err := m.o.Heads.Last(ctx, r.ID)
-	if err != nil || !last.Removed || last.Head == r.Head.Cid {
+	if err != nil || !last.Removed || len(last.Ends) == 0 {
 		return err
 	}
 	s, err := m.o.Begin(ctx)
@@ -200,7 +203,7 @@ func (m *Manager) revive(ctx context.Context, r *record) error {
 	if err != nil {
 		return err
 	}
-	next, err := m.extend(ctx, s, r, c, own, r.Head.Cid, last.Head)
+	next, err := m.extend(ctx, s, r, c, own, append([]cid.Cid{r.Head.Cid}, last.Ends...)...)
 	if err == nil {
 		*r = *next
 	}

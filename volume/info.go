@@ -31,6 +31,8 @@ type Info struct {
 	Failure    *Failure          `json:"failure,omitempty"`   // the last one, if nothing went well since
 	Elsewhere  bool              `json:"elsewhere,omitempty"` // other hosts have it, this one has not mounted it yet
 
+	Forks []Fork `json:"forks,omitempty"` // the newest first; where their blocks are here
+
 	RemovedElsewhere bool `json:"removed_elsewhere,omitempty"` // other hosts removed it; here it stays until what was changed is committed
 
 	Size         uint64  `json:"size,omitempty"`          // bytes that changes may take
@@ -45,6 +47,7 @@ func (m *Manager) info(ctx context.Context, r *record, withDirty bool) (*Info, e
 		Users: r.users(), Failure: m.failure(r), RemovedElsewhere: m.removedElsewhere(ctx, r),
 	}
 	m.describeHead(ctx, i)
+	i.Forks = m.forks(ctx, r)
 	if r.Overlay != nil {
 		i.Base = r.Overlay.Base
 		if len(r.Users) > 0 && m.o.Mounter != nil {
@@ -153,6 +156,7 @@ func (m *Manager) withElsewhere(ctx context.Context, infos []Info) ([]Info, erro
 func (m *Manager) elsewhere(ctx context.Context, r *record) *Info {
 	i := &Info{Name: r.Name, ID: r.ID, Head: r.Head, Sequence: r.Sequence, Elsewhere: true}
 	m.describeHead(ctx, i)
+	i.Forks = m.forks(ctx, r)
 	return i
 }
 

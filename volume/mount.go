@@ -40,6 +40,7 @@ func (op *Mount) run(ctx context.Context, m *Manager) (Result, error) {
 	if m.o.Mounter == nil {
 		return Result{}, fmt.Errorf("mount %s: %w", op.Name, ErrCannotMount)
 	}
+	was := r.Head
 	if err := m.catchUp(ctx, r); err != nil {
 		return Result{}, fmt.Errorf("mount %s at its newest state: %w", op.Name, err)
 	}
@@ -52,6 +53,9 @@ func (op *Mount) run(ctx context.Context, m *Manager) (Result, error) {
 	}
 	res, err := m.result(ctx, r)
 	res.Path = m.o.Mounter.Path(m.overlayDir(r.Overlay.ID))
+	if err == nil {
+		res.Note = leftNote(res.Volume, was)
+	}
 	return res, err
 }
 
@@ -178,7 +182,9 @@ func (op *Unmount) run(ctx context.Context, m *Manager) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("unmount %s: %w", op.Name, err)
 	}
-	res.Volume, err = m.info(ctx, r, false)
+	if res.Volume, err = m.info(ctx, r, false); err == nil && res.Created {
+		res.Note = madeNote(res.Volume)
+	}
 	return res, err
 }
 

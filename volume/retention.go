@@ -15,7 +15,7 @@ import (
 )
 
 // Keep says which commits of a volume stay: the newest ones, and the newest of each of so many hours, days, weeks
-// and months that have any. The zero value keeps all. The head, tagged commits and the base of changes always stay.
+// and months that have any. The zero value keeps all. The head, tagged commits, the base of changes and forks always stay.
 type Keep struct {
 	Last, Hourly, Daily, Weekly, Monthly int
 }
@@ -130,7 +130,11 @@ func (m *Manager) retain(ctx context.Context, r *record, dryRun bool) ([]Retaine
 		return nil, err
 	}
 	o.Keep.decide(commits, time.Local)
-	m.always(r, commits)
+	forks, err := m.states(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	m.always(r, forks, commits)
 	var all []Retained
 	needed, err := m.needed(r.ID)
 	if err != nil {
@@ -186,8 +190,11 @@ func (m *Manager) needed(except string) (map[cid.Cid]string, error) {
 }
 
 // always adds what is kept whatever the rules say.
-func (m *Manager) always(r *record, commits []*kept) {
+func (m *Manager) always(r *record, forks []cid.Cid, commits []*kept) {
 	for _, c := range commits {
+		if c.root != r.Head.Cid && slices.Contains(forks, c.root) {
+			c.rules = append(c.rules, "fork")
+		}
 		if c.root == r.Head.Cid {
 			c.rules = append(c.rules, "head")
 		}

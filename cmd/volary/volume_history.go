@@ -188,7 +188,7 @@ func volumeRetainCommand() *cli.Command {
 		Usage:     "keep only those snapshots of a volume that its option keep asks for",
 		ArgsUsage: "NAME",
 		Description: "Every commit does this by itself. Prints each snapshot that was kept and the rules that keep it. The head, tagged\n" +
-			"snapshots and the base of changes stay whatever the rules say.",
+			"snapshots, forks and the base of changes stay whatever the rules say.",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "change nothing"}},
 		Action: func(c *cli.Context) error {
 			op := &volume.Retain{Name: c.Args().First(), DryRun: c.Bool("dry-run")}

@@ -22,8 +22,10 @@ func volumeLsCommand() *cli.Command {
 		Description: "HEAD is the beginning of the last snapshot's CID, which stands for it wherever a REF can; --json has all of it.\n" +
 			"DIRTY is yes if something was changed since the last snapshot, perhaps back again: inspect looks closer. It is ? while\n" +
 			"somebody works on the volume, and without a daemon. FAILED is when an automatic commit failed last, if none went well\n" +
-			"since, or the mount at the daemon's start; inspect says why. REPLICAS, where there is a cluster, is how many peers hold\n" +
-			"the last snapshot of how many at least, and ? if the cluster does not say in time.",
+			"since, or the mount at the daemon's start; inspect says why. \"forked\" is a volume that several hosts changed without\n" +
+			"hearing of each other: what some of them changed is not in its head, and inspect lists those states. REPLICAS, where\n" +
+			"there is a cluster, is how many peers hold the last snapshot of how many at least, and ? if the cluster does not say\n" +
+			"in time.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "trash", Usage: "also list removed volumes that can be taken back"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print names only"},
@@ -126,6 +128,9 @@ func volumeLine(i volume.Info, head string) string {
 	case i.Elsewhere:
 		dirty = "no"
 	}
+	if len(i.Forks) > 0 {
+		where += ", forked"
+	}
 	return strings.Join([]string{i.Name, head, fmt.Sprint(i.Sequence), committed, size, where, dirty, failed}, "\t")
 }
 
@@ -205,6 +210,13 @@ func inspectText(out io.Writer, i *volume.Info) {
 	}
 	if i.RemovedElsewhere {
 		fmt.Fprintln(w, "removed\tby another host; it stays here until it is unmounted and its changes are committed")
+	}
+	for _, f := range i.Forks {
+		by := "host " + f.Author
+		if f.Here {
+			by = "this host"
+		}
+		fmt.Fprintf(w, "fork\t%s, state %d, made %s by %s: its changes are not in the head\n", f.Head, f.Sequence, timeText(f.Time), by)
 	}
 	switch {
 	case i.Elsewhere:

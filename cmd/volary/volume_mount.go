@@ -69,7 +69,7 @@ func volumeMount(c *cli.Context) error {
 	if dir != "" {
 		res.Path = dir
 	}
-	return outputOf(c).object(res, func(w io.Writer) { fmt.Fprintln(w, res.Path) })
+	return printResult(c, res, func(w io.Writer, res volume.Result) { fmt.Fprintln(w, res.Path) })
 }
 
 // emptyDir refuses a directory that nothing may be mounted on.

@@ -6,8 +6,30 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/volary/volary/head"
+	"github.com/volary/volary/head/table"
 	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/volume"
 )
+
+// setTips says what the heads are that no other one comes after.
+func (h *Heads) setTips(ctx context.Context, v table.Volume, at *volume.At) {
+	if len(v.Forks) == 0 && !v.Removed() {
+		return
+	}
+	for i, tip := range append([]head.Head{v.Head}, v.Forks...) {
+		switch c, err := commitOf(ctx, h.o.Blocks, tip.Commit); {
+		case err == nil && head.IsTombstone(c):
+			at.Ends, at.States = append(at.Ends, tip.Commit), append(at.States, c.Parents...)
+		case err != nil && i == 0 && v.Removed():
+			at.Ends = append(at.Ends, tip.Commit) // so it mostly is
+		default:
+			at.States = append(at.States, tip.Commit)
+		}
+	}
+	if len(v.Forks) == 0 {
+		at.States = nil
+	}
+}
 
 // After reports whether a commit comes after an earlier one, by what is on this host: nothing is waited for, and what is
 // not known is not after anything.
@@ -23,7 +45,7 @@ func (h *Heads) After(ctx context.Context, c, earlier cid.Cid) bool {
 	if e, err := commitOf(ctx, h.o.Blocks, earlier); err == nil {
 		oldest = e.Sequence
 	}
-	for a, err := range snapshot.History(ctx, here{h.o.Blocks}, commit) {
+	for a, err := range snapshot.History(ctx, volume.Here{Blocks: h.o.Blocks}, commit) {
 		if err != nil || a.Sequence < oldest {
 			return false
 		}

@@ -3,6 +3,8 @@ package publish_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ipfs/go-cid"
@@ -100,5 +102,107 @@ func TestOnlyWhatComesAfterAStateTakesItsPlace(t *testing.T) {
 	}
 	if !a.heads.After(t.Context(), next, ours) || a.heads.After(t.Context(), theirs, ours) || a.heads.After(t.Context(), ours, next) {
 		t.Error("what comes after what is wrong")
+	}
+}
+
+func (h *host) forks(name string) (all []cid.Cid) {
+	h.t.Helper()
+	for _, f := range h.info(name).Forks {
+		if f.Author == "" || f.Sequence == 0 || f.Time.IsZero() {
+			h.t.Errorf("not said whose fork it is: %+v", f)
+		}
+		all = append(all, f.Head.Cid)
+	}
+	return all
+}
+
+func TestAForkIsSaidAndAllHostsHaveTheSameHeadWhereNobodyHasItMounted(t *testing.T) {
+	_, a, b, theirs := forked(t)
+	res := a.commit("data", "a1")
+	ours := res.Commit.Cid
+	if want := "another host has state " + theirs.String(); !strings.Contains(res.Note, want) {
+		t.Errorf("note %q, want %q", res.Note, want)
+	}
+	if got := a.forks("data"); !slices.Equal(got, []cid.Cid{theirs}) {
+		t.Errorf("forks %v, want %s", got, theirs)
+	}
+	b.learn()
+	if got := b.forks("data"); !slices.Equal(got, []cid.Cid{ours}) {
+		t.Errorf("forks on the other host %v, want %s", got, ours)
+	}
+	a.do(&volume.Unmount{Name: "data"})
+	b.do(&volume.Unmount{Name: "data"})
+	for _, h := range []*host{a, b} {
+		if got := h.names()["data"]; got != theirs {
+			t.Errorf("listed at %s, want %s", got, theirs)
+		}
+		if got := h.forks("data"); !slices.Equal(got, []cid.Cid{ours}) {
+			t.Errorf("forks %v, want %s", got, ours)
+		}
+	}
+	res = a.do(&volume.Mount{Name: "data"})
+	if !strings.Contains(res.Note, ours.String()) || !a.has("data", "b3") || a.has("data", "a1") {
+		t.Errorf("mounted with note %q", res.Note)
+	}
+	b.restart()
+	b.do(&volume.Mount{Name: "data"})
+	next := b.commit("data", "b4").Commit.Cid
+	a.learn()
+	if got := a.info("data"); len(got.Forks) != 1 || got.Forks[0].Head.Cid != ours || !b.has("data", "b3") {
+		t.Errorf("after %s: forks %v", next, got.Forks)
+	}
+}
+
+func TestRetentionKeepsForks(t *testing.T) {
+	_, a, _, _ := forked(t)
+	ours := a.commit("data", "a1").Commit.Cid
+	a.do(&volume.Unmount{Name: "data"})
+	a.do(&volume.Set{Name: "data", Options: map[string]string{"keep": "last:1"}})
+	for _, file := range []string{"a2", "a3"} {
+		a.change("data", file, file)
+	}
+	st, err := a.keeps.Status(t.Context(), ours)
+	a.must(err)
+	if _, kept := st.Of(volume.PinOwner + a.info("data").ID); !kept {
+		t.Error("a fork is not kept any more")
+	}
+}
+
+func TestWhatIsCommittedInAVolumeThatOthersRemovedIsToldAndComesBack(t *testing.T) {
+	for _, byRemover := range []bool{false, true} {
+		w, a, b := shared(t)
+		b.do(&volume.Mount{Name: "data"})
+		a.do(&volume.Remove{Name: "data"})
+		b.learn()
+		for _, file := range []string{"x", "y"} {
+			res := b.commit("data", file)
+			if !w.told(res.Commit.Cid) {
+				t.Errorf("others were not told of %s", res.Commit)
+			}
+			if !strings.Contains(res.Note, "undelete data") {
+				t.Errorf("note %q", res.Note)
+			}
+		}
+		a.learn()
+		a.wantNames()
+		b.do(&volume.Unmount{Name: "data"})
+		b.wantNames()
+		back, other := b, a
+		if byRemover {
+			back, other = a, b
+		}
+		back.do(&volume.Undelete{Name: "data"})
+		other.learn()
+		for _, h := range []*host{a, b} {
+			h.wantNames("data")
+			for _, file := range []string{"f", "g", "x", "y"} {
+				if !h.has("data", file) {
+					t.Errorf("%s is not in it (brought back by the remover: %v)", file, byRemover)
+				}
+			}
+			if forks := h.forks("data"); len(forks) > 0 {
+				t.Errorf("forks %v", forks)
+			}
+		}
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/ipfs/boxo/ipns"
-	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 
 	"github.com/volary/volary/head"
@@ -17,6 +16,7 @@ import (
 	"github.com/volary/volary/pinset"
 	"github.com/volary/volary/pinset/directory"
 	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/volume"
 )
 
 const (
@@ -217,7 +217,7 @@ func fetchHistory(ctx context.Context, b snapshot.Blocks, c cid.Cid, oldest uint
 
 // History is the ancestors of commits, for [table.Open], as far as they are among the blocks that are here.
 func History(b snapshot.Blocks) table.History {
-	b = here{b}
+	b = volume.Here{Blocks: b}
 	return func(ctx context.Context, c cid.Cid) iter.Seq2[snapshot.Ancestor, error] {
 		return func(yield func(snapshot.Ancestor, error) bool) {
 			commit, err := commitOf(ctx, b, c)
@@ -234,22 +234,8 @@ func History(b snapshot.Blocks) table.History {
 	}
 }
 
-// here is blocks of which those that are not here are not fetched.
-type here struct{ snapshot.Blocks }
-
-func (b here) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
-	has, err := b.Has(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	if !has[0] {
-		return nil, fmt.Errorf("block %s: %w", c, snapshot.ErrNotFound)
-	}
-	return b.Blocks.Get(ctx, c)
-}
-
 func commitOf(ctx context.Context, b snapshot.Blocks, c cid.Cid) (*snapshot.Commit, error) {
-	blk, err := here{b}.Get(ctx, c)
+	blk, err := volume.Here{Blocks: b}.Get(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}

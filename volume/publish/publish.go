@@ -73,12 +73,14 @@ func (h *Heads) Begin(_ context.Context, name string) (string, error) {
 }
 
 // Last implements [volume.Heads].
-func (h *Heads) Last(_ context.Context, id string) (volume.At, error) {
+func (h *Heads) Last(ctx context.Context, id string) (volume.At, error) {
 	v, err := h.volume(id)
 	if err != nil || !v.Head.Commit.Defined() || v.Binding.Data == nil {
 		return volume.At{}, err
 	}
-	return at(v), nil
+	last := at(v)
+	h.setTips(ctx, v, &last)
+	return last, nil
 }
 
 // volume is what is known of a volume, which may be nothing.

@@ -96,7 +96,7 @@ func (h *host) open() {
 	h.must(err)
 	h.table = t
 	h.heads = publish.New(publish.Options{
-		Namespace: ns, Table: t, Begin: h.begin, Blocks: h.seen, Pins: h.local, Author: "test",
+		Namespace: ns, Table: t, Begin: h.begin, Blocks: h.seen, Pins: h.local, Author: filepath.Base(h.dir),
 		Send: func(ctx context.Context, _ string, p pinset.Pin) error {
 			if h.deaf {
 				return errAway
@@ -105,7 +105,7 @@ func (h *host) open() {
 		},
 	})
 	h.Manager, err = volume.Open(filepath.Join(h.dir, "volumes"), volume.Options{
-		Begin: h.begin, Blocks: h.blocks, Pins: h.keeps, Own: h.local, Heads: h.heads, Mounter: mounttest.NewCopies(), Author: "test",
+		Begin: h.begin, Blocks: h.blocks, Pins: h.keeps, Own: h.local, Heads: h.heads, Mounter: mounttest.NewCopies(), Author: filepath.Base(h.dir),
 		Now: func() time.Time { h.now = h.now.Add(time.Second); return h.now },
 	})
 	h.must(err)

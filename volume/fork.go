@@ -1,0 +1,114 @@
+package volume
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
+
+	"github.com/volary/volary/snapshot"
+)
+
+// Fork is a state of a volume that its head does not come after: two hosts went on from the same one without hearing of
+// each other, and what was changed in a fork is not in the head.
+type Fork struct {
+	Head     CID       `json:"head"`
+	Sequence uint64    `json:"sequence"`
+	Time     time.Time `json:"time"`
+	Author   string    `json:"author"` // peer ID of the host that made it
+	Here     bool      `json:"here"`   // this host did
+}
+
+// Here is blocks of which those that are not on this host are not fetched.
+type Here struct{ snapshot.Blocks }
+
+// Get implements [snapshot.Blocks].
+func (b Here) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
+	has, err := b.Has(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if !has[0] {
+		return nil, fmt.Errorf("block %s: %w", c, snapshot.ErrNotFound)
+	}
+	return b.Blocks.Get(ctx, c)
+}
+
+func (m *Manager) commitHere(ctx context.Context, c cid.Cid) (*snapshot.Commit, error) {
+	blk, err := Here{m.o.Blocks}.Get(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return snapshot.DecodeCommit(blk)
+}
+
+// states are a volume's states that no other one comes after, of those that hosts have told; none if there is but one.
+func (m *Manager) states(ctx context.Context, r *record) ([]cid.Cid, error) {
+	if m.o.Heads == nil || !r.shared() {
+		return nil, nil
+	}
+	last, err := m.o.Heads.Last(ctx, r.ID)
+	return last.States, err
+}
+
+// forks returns the forks of a volume's head, the newest first, as far as that can be told without waiting for blocks.
+func (m *Manager) forks(ctx context.Context, r *record) (forks []Fork) {
+	states, err := m.states(ctx, r)
+	if err != nil || len(states) == 0 {
+		return nil
+	}
+	head, err := m.commitHere(ctx, r.Head.Cid)
+	if err != nil {
+		return nil
+	}
+	for _, s := range states {
+		if s == r.Head.Cid {
+			continue
+		}
+		c, err := m.commitHere(ctx, s)
+		if err != nil || m.after(ctx, head, s, c.Sequence) || m.after(ctx, c, r.Head.Cid, r.Sequence) {
+			continue
+		}
+		forks = append(forks, Fork{Head: CID{s}, Sequence: c.Sequence, Time: c.Time, Author: c.Author, Here: c.Author == m.o.Author})
+	}
+	return forks
+}
+
+// after reports whether a commit comes after a state of a sequence, or that cannot be told without waiting.
+func (m *Manager) after(ctx context.Context, c *snapshot.Commit, state cid.Cid, sequence uint64) bool {
+	for a, err := range snapshot.History(ctx, Here{m.o.Blocks}, c) {
+		switch {
+		case err != nil || a.CID == state:
+			return true
+		case a.Sequence < sequence:
+			return false
+		}
+	}
+	return false
+}
+
+// madeNote tells who made a state what other hosts did that is not in it.
+func madeNote(i *Info) string {
+	var notes []string
+	if i.RemovedElsewhere {
+		notes = append(notes, fmt.Sprintf("another host removed %s; this state is kept all the same: once it is unmounted, `volary volume undelete %s` brings it back", i.Name, i.Name))
+	}
+	for _, f := range i.Forks {
+		if !f.Here {
+			notes = append(notes, fmt.Sprintf("another host has state %s of this volume, which does not have this one's changes", f.Head))
+		}
+	}
+	return strings.Join(notes, "\n")
+}
+
+// leftNote tells who mounts a volume that what this host made last is not in it.
+func leftNote(i *Info, was CID) string {
+	if !slices.ContainsFunc(i.Forks, func(f Fork) bool { return f.Head == was }) {
+		return ""
+	}
+	return fmt.Sprintf("another host's state of %s is newer than %s, which was made here: that is kept, and its changes are not in what is mounted", i.Name, was)
+}

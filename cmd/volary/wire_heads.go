@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/volary/volary/head/table"
+	"github.com/volary/volary/snapshot/store"
 	"github.com/volary/volary/volume"
 	"github.com/volary/volary/volume/publish"
 )
@@ -22,6 +25,9 @@ func (h *home) heads(o volume.Options) (volume.Heads, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := t.Claim(ns.ID()); err != nil {
+		return nil, errors.Join(h.otherNamespace(err), t.Close())
+	}
 	p := publish.Options{Namespace: ns, Table: t, Begin: o.Begin, Blocks: o.Blocks, Pins: o.Pins, Author: o.Author}
 	if h.remote.cluster == nil {
 		return publish.New(p), nil
@@ -29,6 +35,15 @@ func (h *home) heads(o volume.Options) (volume.Heads, error) {
 	p.Send = h.remote.sendHead
 	h.remote.heads, h.remote.refreshed = publish.New(p), newRefresher()
 	return h.remote.heads, nil
+}
+
+// otherNamespace says what to do about a namespace file that is not the one that the host's volumes are of.
+func (h *home) otherNamespace(err error) error {
+	if !errors.Is(err, table.ErrNamespace) {
+		return err
+	}
+	return fmt.Errorf("%s is not the one that %s was made with: %w: %w\nput it back from a copy, or write into it what `volary token` prints on another host of that namespace;\na host joins another one with a state directory of its own: `volary init --join`",
+		h.path(namespaceFile), headsFile, store.ErrCorrupt, err)
 }
 
 const (

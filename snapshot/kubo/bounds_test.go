@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -179,10 +180,28 @@ func TestAnErrorThatIsNotOfKuboIsRepeatedAsItIs(t *testing.T) {
 	}
 }
 
+// said is a buffer that is written and read at a time.
+type said struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *said) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *said) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
 func TestARequestThatWaitsSaysForWhat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var said bytes.Buffer
-		b, err := New(Options{Endpoint: "http://kubo:5001", Logger: slog.New(slog.NewTextHandler(&said, nil))})
+		var told said
+		b, err := New(Options{Endpoint: "http://kubo:5001", Logger: slog.New(slog.NewTextHandler(&told, nil))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -191,21 +210,21 @@ func TestARequestThatWaitsSaysForWhat(t *testing.T) {
 		newWatch(15*time.Minute, cancel, func(waited time.Duration) { b.waiting("files/cp", waited) })
 		time.Sleep(9 * time.Second)
 		synctest.Wait()
-		if said.Len() > 0 {
-			t.Errorf("too early: %s", said.String())
+		if told.String() != "" {
+			t.Errorf("too early: %s", told.String())
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		for _, want := range []string{"waiting for kubo", "endpoint=http://kubo:5001", "request=files/cp", "for=10s"} {
-			if !strings.Contains(said.String(), want) {
-				t.Errorf("%q is not in %q", want, said.String())
+			if !strings.Contains(told.String(), want) {
+				t.Errorf("%q is not in %q", want, told.String())
 			}
 		}
 		<-ctx.Done()
 		if cause := context.Cause(ctx); !errors.Is(cause, snapshot.ErrUnavailable) || time.Since(begin) != 15*time.Minute {
 			t.Errorf("after %s: %v", time.Since(begin), cause)
 		}
-		if n := strings.Count(said.String(), "\n"); n != 15 {
+		if n := strings.Count(told.String(), "\n"); n != 15 {
 			t.Errorf("said %d times", n)
 		}
 	})

@@ -53,6 +53,8 @@ type watch struct {
 func newWatch(limit time.Duration, cancel context.CancelCauseFunc, hint func(time.Duration)) *watch {
 	now := time.Now()
 	w := &watch{cancel: cancel, hint: hint, limit: limit, last: now, next: now.Add(hintAfter)}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.timer = time.AfterFunc(min(limit, hintAfter), w.look)
 	return w
 }

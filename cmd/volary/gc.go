@@ -46,6 +46,7 @@ func collect(c *cli.Context) error {
 			if res.Unknown > 0 {
 				fmt.Fprintf(w, "left %d pins of this host that this state directory knows nothing of: a copy of it may need them\n", res.Unknown)
 			}
+			comparedText(w, res, dry)
 			return
 		}
 		fmt.Fprintf(w, "%s %d blocks (%s); %d blocks (%s) are kept\n", verb, res.RemovedBlocks, bytesText(res.RemovedBytes), res.KeptBlocks, bytesText(res.KeptBytes))
@@ -63,6 +64,20 @@ func collect(c *cli.Context) error {
 		return err
 	}
 	return lacking(res)
+}
+
+// comparedText says how far the cluster's list was from what is kept.
+func comparedText(w io.Writer, res api.Collected, dry bool) {
+	verb := "told"
+	if dry {
+		verb = "would tell"
+	}
+	if res.Told+res.Untold > 0 {
+		fmt.Fprintf(w, "%s the cluster of %d pins that it lacked, and to let go of %d\n", verb, res.Told, res.Untold)
+	}
+	if res.NotCompared != "" {
+		fmt.Fprintf(w, "not compared with the cluster's list: %s\n", quote(res.NotCompared))
+	}
 }
 
 // lacking is the error for blocks that kept snapshots need and the store does not have as they should be.

@@ -15,6 +15,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/urfave/cli/v2"
 
+	"github.com/volary/volary/pinset"
 	"github.com/volary/volary/pinset/cluster"
 	"github.com/volary/volary/pinset/local"
 	"github.com/volary/volary/snapshot/importer"
@@ -241,13 +242,32 @@ func (u upkeep) Collect(ctx context.Context, dryRun bool) (api.Collected, error)
 	if k := u.home.remote.kept; k != nil {
 		// What is not kept is the daemon's to collect, whose blocks are not Volary's alone.
 		r, err := k.Reconcile(ctx, dryRun)
-		return api.Collected{Collector: u.home.remote.kubo.Endpoint(), Released: uint64(r.Released), Unknown: uint64(r.Unknown)}, err
+		res := api.Collected{Collector: u.home.remote.kubo.Endpoint(), Released: uint64(r.Released), Unknown: uint64(r.Unknown)}
+		if err == nil {
+			err = u.compare(ctx, dryRun, &res)
+		}
+		return res, err
 	}
 	r, err := u.pins.Collect(ctx, local.CollectOptions{DryRun: dryRun})
 	return api.Collected{
 		RemovedBlocks: uint64(r.RemovedBlocks), RemovedBytes: uint64(r.RemovedBytes), FreedBytes: uint64(r.FreedBytes),
 		KeptBlocks: uint64(r.KeptBlocks), KeptBytes: uint64(r.KeptBytes), Missing: r.Missing, Damaged: r.Damaged, Withheld: r.Withheld,
 	}, err
+}
+
+// compare has the cluster keep what this host keeps. While it is away, that is told and is no error.
+func (u upkeep) compare(ctx context.Context, dryRun bool, res *api.Collected) error {
+	if l, ok := u.host.Volumes.(*lazyVolumes); ok && !l.none() {
+		if _, err := l.open(); err != nil {
+			return err
+		}
+	}
+	c, err := u.home.remote.compare(ctx, dryRun)
+	res.Told, res.Untold = uint64(c.Told), uint64(c.Untold)
+	if ctx.Err() == nil && (errors.Is(err, pinset.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)) {
+		res.NotCompared, err = err.Error(), nil
+	}
+	return err
 }
 
 func (u upkeep) Drop(ctx context.Context, c cid.Cid) error { return u.store.Drop(ctx, c) }

@@ -41,6 +41,7 @@ const (
 
 // remote is what a host has beside its own disk: a Kubo daemon with its blocks, a cluster that replicates its pins.
 type remote struct {
+	id      string         // the host's peer ID; empty as long as kubo is nil
 	kubo    *kubo.Blocks   // nil: blocks are on the disk
 	cache   *cached.Blocks // nil: none
 	kept    *kept.Host     // nil as kubo
@@ -86,6 +87,7 @@ func (h *home) attachKubo(r *remote, s *store.Store, pins *local.Set, log *slog.
 	if err != nil {
 		return err
 	}
+	r.id = id
 	near := onThisMachine(h.config.Kubo)
 	o.Near, o.Logger = near, log
 	if r.kubo, err = kubo.New(o); err != nil {
@@ -205,7 +207,8 @@ type keptSessions struct{ host *kept.Host }
 func (s keptSessions) Session(ctx context.Context) (api.Session, error) { return s.host.Session(ctx) }
 
 // replicated is the pins of a host of which a cluster is told. Those of volumes' heads are told with what signs them,
-// by whoever signs; of those of people the cluster is told here.
+// by whoever signs; of those of people the cluster is told here. What it is to be told is in the queue before it is recorded
+// here: what a crash leaves in between, compare finds.
 type replicated struct {
 	*kept.Host
 	remote *remote
@@ -219,17 +222,16 @@ func (r replicated) Add(ctx context.Context, p pinset.Pin) error {
 			return err
 		}
 	}
-	if err := r.Host.Add(ctx, p); err != nil || p.Owner != "" {
-		return err
+	if p.Owner != "" {
+		return r.Host.Add(ctx, p)
 	}
-	return r.remote.outbox.Put(ctx, outbox.Entry{Op: outbox.Pin, Pin: peoplesPin(p), Keep: true, Args: placed(p.Meta)})
+	return r.AddAfter(ctx, p, func() error { return r.remote.outbox.Put(ctx, r.remote.peoplesWish(p)) })
 }
 
 func (r replicated) Remove(ctx context.Context, root cid.Cid, owner string) error {
-	if err := r.Host.Remove(ctx, root, owner); err != nil {
-		return err
-	}
-	return r.remote.outbox.Put(ctx, outbox.Entry{Op: outbox.Unpin, Pin: pinset.Pin{Root: root, Owner: owner}, Group: groupOf(owner)})
+	return r.RemoveAfter(ctx, root, owner, func() error {
+		return r.remote.outbox.Put(ctx, outbox.Entry{Op: outbox.Unpin, Pin: pinset.Pin{Root: root, Owner: owner}, Group: groupOf(owner)})
+	})
 }
 
 // All implements [pinset.Set]: what this host keeps.

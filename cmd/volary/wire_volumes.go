@@ -108,6 +108,7 @@ func serveVolumes(ctx context.Context, h *home, host *api.Host, killed []zombie.
 		m.Run(ctx)
 	})
 	v.work.Go(func() { h.remote.follow(ctx, m.Hear, log) })
+	v.work.Go(func() { h.remote.compareAgain(ctx, log) })
 	if lower != nil {
 		v.work.Go(func() { rehold(ctx, lower, log) })
 	}

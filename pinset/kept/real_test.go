@@ -224,6 +224,41 @@ func TestWhatACrashLeftIsReleased(t *testing.T) {
 	}
 }
 
+func TestNothingIsRecordedOrRemovedBeforeWhatComesFirst(t *testing.T) {
+	d := kubotest.Start(t, kubotest.Options{})
+	h := open(t, d, "host")
+	must(t, h.Put(t.Context(), raw(1)))
+	pin := pinset.Pin{Root: raw(1).Cid()}
+	pinned := func() bool {
+		st, err := h.Status(t.Context(), pin.Root)
+		must(t, err)
+		return st.State == pinset.Pinned
+	}
+	killed := errors.New("killed")
+	for _, crash := range []error{killed, nil} {
+		err := h.AddAfter(t.Context(), pin, func() error {
+			if pinned() {
+				t.Error("recorded before")
+			}
+			return crash
+		})
+		if !errors.Is(err, crash) || pinned() != (crash == nil) {
+			t.Errorf("add, first %v: %v, pinned %v", crash, err, pinned())
+		}
+	}
+	for _, crash := range []error{killed, nil} {
+		err := h.RemoveAfter(t.Context(), pin.Root, "", func() error {
+			if !pinned() {
+				t.Error("removed before")
+			}
+			return crash
+		})
+		if !errors.Is(err, crash) || pinned() != (crash != nil) {
+			t.Errorf("remove, first %v: %v, pinned %v", crash, err, pinned())
+		}
+	}
+}
+
 func TestWhatACopyOfTheRecordsKeepsIsNotReleased(t *testing.T) {
 	d := kubotest.Start(t, kubotest.Options{})
 	one, copied := open(t, d, "host"), open(t, d, "host")

@@ -103,6 +103,10 @@ type Collected struct {
 	Collector string `json:"collector,omitempty"`
 	Released  uint64 `json:"released,omitempty"` // pins and sessions in it that were left over
 	Unknown   uint64 `json:"unknown,omitempty"`  // pins in it in this host's name that its state says nothing of; they stay
+	// What the cluster lacked of what is kept and is told of now, what it is to let go of, and why it was not compared.
+	Told        uint64 `json:"told,omitempty"`
+	Untold      uint64 `json:"untold,omitempty"`
+	NotCompared string `json:"not_compared,omitempty"`
 }
 
 // Status is the state of a host at a glance.

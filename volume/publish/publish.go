@@ -156,5 +156,7 @@ func (h *Heads) send(ctx context.Context, v table.Volume) error {
 	return h.o.Table.Sent(v)
 }
 
-// endOwner is whose pin that of a volume's end is on this host. It stays: with it the volume's key is never used again.
-func endOwner(v ipns.Name) string { return "ended/" + v.String() }
+// EndOwner begins whose pin that of a volume's end is on this host. It stays: with it the volume's key is never used again.
+const EndOwner = "ended/"
+
+func endOwner(v ipns.Name) string { return EndOwner + v.String() }

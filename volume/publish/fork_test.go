@@ -206,3 +206,22 @@ func TestWhatIsCommittedInAVolumeThatOthersRemovedIsToldAndComesBack(t *testing.
 		}
 	}
 }
+
+func TestOfTwoVolumesMadeAtOnceUnderOneNameAllHostsTakeTheSame(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.host(), w.host()
+	first := a.do(&volume.Create{Name: "data"}).Commit.Cid
+	second := b.do(&volume.Create{Name: "data"}).Commit.Cid
+	a.learn()
+	b.learn()
+	if got := a.names()["data"]; first == second || got != b.names()["data"] || got != first && got != second {
+		t.Errorf("at %s here, at %s on the other host", got, b.names()["data"])
+	}
+	a.change("data", "a", "one")
+	b.learn()
+	b.change("data", "b", "two")
+	a.learn()
+	if !a.has("data", "a") || !a.has("data", "b") {
+		t.Error("what the hosts did after each other is not in one volume")
+	}
+}

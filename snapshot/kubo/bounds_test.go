@@ -115,11 +115,11 @@ func TestAnAnswerThatDripsEnds(t *testing.T) {
 func TestLongAnswersThatComeAreTakenWhole(t *testing.T) {
 	const pins = 100_000
 	big := blockstest.Random(3, 1, snapshot.MaxBlockSize)[0]
-	b := pretender(t, Options{Timeout: 400 * time.Millisecond}, func(w http.ResponseWriter, r *http.Request) {
+	b := pretender(t, Options{Timeout: time.Second}, func(w http.ResponseWriter, r *http.Request) {
 		slowly := func(line string) {
 			fmt.Fprintln(w, line)
 			_ = http.NewResponseController(w).Flush()
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(200 * time.Millisecond)
 		}
 		w.Header().Set("Content-Type", "application/json")
 		switch strings.TrimPrefix(r.URL.Path, "/api/v0/") {

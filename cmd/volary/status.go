@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -123,10 +124,19 @@ func clusterText(w io.Writer, c *api.ClusterStatus) {
 	if c.BehindError != "" {
 		fmt.Fprintf(w, "behind\tnot known of all volumes: %s\n", quote(c.BehindError))
 	}
+	if c.Refused > 0 {
+		fmt.Fprintf(w, "refused\t%d pins in the cluster that claim to be a volume's and are not signed as such\n", c.Refused)
+	}
 }
 
 func outboxText(w io.Writer, o *api.OutboxStatus) {
+	if o.Untold > 0 {
+		fmt.Fprintf(w, "untold\t%d volumes that are not in the outbox yet\n", o.Untold)
+	}
 	if o.Waiting == 0 {
+		if o.Untold > 0 {
+			return
+		}
 		fmt.Fprint(w, "outbox\tnothing waits\n")
 		return
 	}
@@ -171,6 +181,11 @@ func (r *remote) status(ctx context.Context, vs api.Volumes, st *api.Status) {
 	})
 	wg.Go(func() {
 		behind, err := r.behind(ctx, vs)
+		if r.heads != nil { // the volumes are open by now
+			untold, err2 := r.heads.Untold()
+			st.Outbox.Untold, err = untold, errors.Join(err, err2)
+		}
+		st.Cluster.Refused = int(r.refused.Load())
 		st.Cluster.Behind, st.Cluster.BehindError = append(st.Cluster.Behind, behind...), errorText(err)
 	})
 }

@@ -108,8 +108,7 @@ func (r *remote) listed(ctx context.Context) (listed map[told]bool, mine []told,
 		}
 	}
 	if r.heads != nil {
-		_, _, err = r.heads.Learn(ctx, pins)
-		return listed, mine, err
+		return listed, mine, r.learn(ctx, pins)
 	}
 	for _, err := range pins {
 		if err != nil {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"time"
 
 	"github.com/volary/volary/head/table"
+	"github.com/volary/volary/pinset"
 	"github.com/volary/volary/snapshot/store"
 	"github.com/volary/volary/volume"
 	"github.com/volary/volary/volume/publish"
@@ -83,10 +85,19 @@ func (r *remote) refreshWithin(ctx context.Context, most time.Duration) error {
 	if began.Before(r.refreshed.next) {
 		return r.refreshed.err
 	}
-	_, _, err := r.heads.Learn(limited, r.cluster.All(limited))
+	err := r.learn(limited, r.cluster.All(limited))
 	if ctx.Err() == nil {
 		r.refreshed.next = time.Now().Add(min(max(refreshRest, refreshAtMost*time.Since(began)), refreshTime))
 		r.refreshed.err = err
+	}
+	return err
+}
+
+// learn learns from the cluster's pins, and remembers how many were not believed.
+func (r *remote) learn(ctx context.Context, pins iter.Seq2[pinset.Pin, error]) error {
+	_, refused, err := r.heads.Learn(ctx, pins)
+	if err == nil {
+		r.refused.Store(int64(refused))
 	}
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -50,6 +51,7 @@ type remote struct {
 	heads   *publish.Heads // nil until volumes are opened, or as cluster
 
 	refreshed *refresher      // nil as heads
+	refused   atomic.Int64    // pins in the cluster that claimed to be heads, when they were last read
 	ends      <-chan struct{} // closed when a daemon is to end: then it waits for no replicas; nil in other processes
 }
 

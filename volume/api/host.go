@@ -144,6 +144,8 @@ type ClusterStatus struct {
 	Behind []Behind `json:"behind"`
 	// BehindError is why not all volumes were looked at, if so.
 	BehindError string `json:"behind_error,omitempty"`
+	// Refused is how many pins in the cluster claimed to be a volume's and were not believed, when they were last read.
+	Refused int `json:"refused,omitempty"`
 }
 
 // Behind is a volume whose head is not replicated as it is to be.
@@ -159,6 +161,7 @@ type Behind struct {
 // OutboxStatus is what the cluster was not told yet.
 type OutboxStatus struct {
 	Waiting  int        `json:"waiting"`
+	Untold   int        `json:"untold,omitempty"` // volumes of which not everything is in it yet
 	Oldest   *time.Time `json:"oldest,omitempty"` // when it was put
 	Attempts int        `json:"attempts"`         // the most of anything that waits
 	Pinned   uint64     `json:"pinned"`           // pins that the cluster took, since the state was opened

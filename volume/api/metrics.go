@@ -137,6 +137,8 @@ func newStatusCollector(u Upkeep, log *slog.Logger) *statusCollector {
 		gauge("volary_store_free_bytes", "Disk space free on the store's file system.", func(s *Status) uint64 { return s.Free }),
 		gauge("volary_outbox_waiting", "Pins and unpins that the cluster was not told yet.", func(s *Status) uint64 { return s.outbox().waiting() }),
 		gauge("volary_outbox_oldest_seconds", "Age of the oldest pin or unpin that the cluster was not told yet.", func(s *Status) uint64 { return s.outbox().age() }),
+		gauge("volary_outbox_untold_volumes", "Volumes of which not everything is in the outbox yet.", func(s *Status) uint64 { return uint64(s.outbox().Untold) }),
+		gauge("volary_cluster_refused_pins", "Pins in the cluster that claim to be a volume's and were not believed.", func(s *Status) uint64 { return s.refused() }),
 		counted("volary_outbox_pinned_total", "Pins that the cluster took, since the start.", func(s *Status) uint64 { return s.outbox().Pinned }),
 		counted("volary_outbox_unpinned_total", "Unpins that the cluster took, since the start.", func(s *Status) uint64 { return s.outbox().Unpinned }),
 		gauge("volary_volumes_under_replicated", "Volumes whose head fewer peers of the cluster hold than are to, as far as is known.", func(s *Status) uint64 { return s.behind() }),
@@ -157,6 +159,13 @@ func (s *Status) behind() uint64 {
 		return 0
 	}
 	return uint64(len(s.Cluster.Behind))
+}
+
+func (s *Status) refused() uint64 {
+	if s.Cluster == nil {
+		return 0
+	}
+	return uint64(s.Cluster.Refused)
 }
 
 func (o *OutboxStatus) waiting() uint64 { return uint64(o.Waiting) }

@@ -41,3 +41,9 @@ func (h *Heads) TellAgain(ctx context.Context, dryRun bool, lacking func(pinset.
 	}
 	return n, nil
 }
+
+// Untold counts the volumes of which Send was not given everything yet.
+func (h *Heads) Untold() (int, error) {
+	vs, err := h.o.Table.Unsent()
+	return len(vs), err
+}

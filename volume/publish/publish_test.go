@@ -225,6 +225,9 @@ func TestWhatCouldNotBeToldIsToldLater(t *testing.T) {
 	if got := b.names(); len(got) != 0 {
 		t.Fatalf("nothing was sent, but %v is there", got)
 	}
+	if n, err := a.heads.Untold(); n != 2 || err != nil {
+		t.Errorf("%d volumes are untold, %v, want 2", n, err)
+	}
 	a.close()
 	a.deaf = false
 	a.open()
@@ -232,6 +235,9 @@ func TestWhatCouldNotBeToldIsToldLater(t *testing.T) {
 	b.learn()
 	if got := b.names(); len(got) != 1 || got["data"] != head {
 		t.Errorf("after the next start: %v, want data at %s", got, head)
+	}
+	if n, err := a.heads.Untold(); n != 0 || err != nil {
+		t.Errorf("%d volumes are untold after the next start, %v", n, err)
 	}
 }
 

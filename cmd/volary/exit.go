@@ -194,7 +194,7 @@ func databaseHint(path string) string {
 	case headsFile:
 		return away + "this host's volumes\nare put into a new one, and those of other hosts are learned from the cluster again"
 	case outboxFile:
-		return away + "what waited in it\nthe cluster is then not told: see `volary pin status`, and `volary pin add` what it lists as unpinned"
+		return away + "what waited in it\nthe cluster is told when a daemon starts, or with `volary gc`, which compare what is kept with its list"
 	case volume.StateFile:
 		return away + "the names of\nvolumes are then lost but for those that the cluster has; changes that were not committed become snapshots when the\ndaemon starts, and the snapshots stay: `volary tag` and `volary pin ls` list them"
 	}

@@ -6,7 +6,7 @@
 // It guarantees: a pin counts as added once the cluster gives back all that was said of it; pins of others in the
 // same cluster, told apart by their names, are neither listed nor changed nor removed; a list is whole or ends with
 // an error; every error names the endpoint that gave it. With several endpoints the next one is asked when one
-// cannot be reached or breaks off, and an answer that has no end, or only drips, counts as that.
+// cannot be reached or breaks off.
 package cluster
 
 import (
@@ -134,7 +134,8 @@ func (s *Set) remove(ctx context.Context, e endpoint, op string, pin api.Pin, ow
 		return s.record(ctx, e, op, root, opts)
 	}
 	err := s.call(ctx, e, op, func(ctx context.Context) error {
-		return e.client.unpin(ctx, root)
+		_, err := e.client.Unpin(ctx, root)
+		return err
 	})
 	if err != nil && !errors.Is(err, pinset.ErrNotPinned) {
 		return err
@@ -148,14 +149,14 @@ func (s *Set) remove(ctx context.Context, e endpoint, op string, pin api.Pin, ow
 // Status tells what the cluster's peers say of a root.
 func (s *Set) Status(ctx context.Context, root cid.Cid) (pinset.Status, error) {
 	return s.status(ctx, "status of "+root.String(), root, nil, func(ctx context.Context, e endpoint) (api.GlobalPinInfo, error) {
-		return e.client.status(ctx, api.NewCid(root), false)
+		return e.client.Status(ctx, api.NewCid(root), false)
 	})
 }
 
 // Recover has the peers try again what went wrong with a root.
 func (s *Set) Recover(ctx context.Context, root cid.Cid) (pinset.Status, error) {
 	return s.status(ctx, "recover "+root.String(), root, nil, func(ctx context.Context, e endpoint) (api.GlobalPinInfo, error) {
-		return e.client.recover(ctx, api.NewCid(root))
+		return e.client.Recover(ctx, api.NewCid(root), false)
 	})
 }
 
@@ -193,7 +194,7 @@ func (s *Set) status(ctx context.Context, op string, root cid.Cid, enough func(*
 func (s *Set) allocation(ctx context.Context, e endpoint, op string, root cid.Cid) (pin api.Pin, ok bool, err error) {
 	err = s.call(ctx, e, op, func(ctx context.Context) error {
 		var err error
-		pin, err = e.client.allocation(ctx, api.NewCid(root))
+		pin, err = e.client.Allocation(ctx, api.NewCid(root))
 		return err
 	})
 	if errors.Is(err, pinset.ErrNotPinned) {

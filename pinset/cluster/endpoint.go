@@ -1,18 +1,16 @@
 package cluster
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
 
 	"github.com/ipfs-cluster/ipfs-cluster/api"
+	"github.com/ipfs-cluster/ipfs-cluster/api/rest/client"
 	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/volary/volary/pinset"
 )
@@ -34,54 +32,44 @@ func (e *Error) Unwrap() error { return e.Err }
 // endpoint is the REST API of one peer.
 type endpoint struct {
 	name   string
-	client *rest
+	client client.Client
 }
 
-// defaultPort is that of a URL that names none.
-const defaultPort = "9094"
-
-// dial makes the client of an endpoint. It asks nothing.
+// dial makes the client of an endpoint. It asks nothing. The client reads a single answer of any size: what bounds it is
+// the time of a request.
 func dial(address string, o Options) (endpoint, error) {
+	config := &client.Config{Username: o.User, Password: o.Password, NoVerifyCert: o.Insecure, LogLevel: "fatal"}
+	name := address
 	if strings.HasPrefix(address, "/") {
-		return dialMultiaddr(address, o)
-	}
-	u, err := url.Parse(address)
-	if err != nil {
-		// The error has the whole URL in it, and that may have a password.
-		return endpoint{}, errors.New("cluster endpoint: not a URL")
-	}
-	name := u.Redacted()
-	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
-		return endpoint{}, fmt.Errorf("cluster endpoint %q: want http://HOST[:PORT] or https://HOST[:PORT]", name)
-	}
-	if u.User != nil {
-		o.User = u.User.Username()
-		o.Password, _ = u.User.Password()
-	}
-	host := net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), defaultPort))
-	return endpoint{name, newRest(u.Scheme, host, "", o)}, nil
-}
-
-func dialMultiaddr(address string, o Options) (endpoint, error) {
-	addr, err := ma.NewMultiaddr(address)
-	if err != nil {
-		return endpoint{}, fmt.Errorf("cluster endpoint %s: %w", address, err)
-	}
-	for _, p := range addr.Protocols() {
-		if p.Code == ma.P_P2P || p.Code == ma.P_DNSADDR {
+		addr, err := ma.NewMultiaddr(address)
+		if err != nil {
+			return endpoint{}, fmt.Errorf("cluster endpoint %s: %w", address, err)
+		}
+		if client.IsPeerAddress(addr) {
 			return endpoint{}, fmt.Errorf("cluster endpoint %s: the API over libp2p is not supported; give its HTTP address", address)
 		}
+		config.APIAddr = addr
+	} else {
+		u, err := url.Parse(address)
+		if err != nil {
+			// The error has the whole URL in it, and that may have a password.
+			return endpoint{}, errors.New("cluster endpoint: not a URL")
+		}
+		name = u.Redacted()
+		if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+			return endpoint{}, fmt.Errorf("cluster endpoint %s: want http://HOST[:PORT] or https://HOST[:PORT]", name)
+		}
+		config.Host, config.Port, config.SSL = u.Hostname(), u.Port(), u.Scheme == "https"
+		if u.User != nil {
+			config.Username = u.User.Username()
+			config.Password, _ = u.User.Password()
+		}
 	}
-	network, host, err := manet.DialArgs(addr)
-	switch {
-	case err != nil:
-		return endpoint{}, fmt.Errorf("cluster endpoint %s: %w", address, err)
-	case network == "unix":
-		return endpoint{address, newRest("http", "", host, o)}, nil
-	case !strings.HasPrefix(network, "tcp"):
-		return endpoint{}, fmt.Errorf("cluster endpoint %s: %s is neither TCP nor a unix socket", address, network)
+	c, err := client.NewDefaultClient(config)
+	if err != nil {
+		return endpoint{}, fmt.Errorf("cluster endpoint %s: %w", name, err)
 	}
-	return endpoint{address, newRest("http", host, "", o)}, nil
+	return endpoint{name, c}, nil
 }
 
 // call makes one request within the time it may take. op says what for.
@@ -91,8 +79,8 @@ func (s *Set) call(ctx context.Context, e endpoint, op string, request func(cont
 	return explain(limited, ctx, e, op, request(limited))
 }
 
-// explain turns the client's error into ours: limited, the request's context, and ctx, the caller's, say what ended
-// it.
+// explain turns the client's error into ours. The client keeps no cause, only text: limited, the request's context,
+// and ctx, the caller's, say what ended it.
 func explain(limited, ctx context.Context, e endpoint, op string, err error) error {
 	if err == nil {
 		return nil
@@ -108,7 +96,7 @@ func explain(limited, ctx context.Context, e endpoint, op string, err error) err
 	if !errors.As(err, &answer) {
 		return wrap(fmt.Errorf("%w: %w", pinset.ErrUnavailable, err))
 	}
-	said := strings.TrimSpace(answer.Message[:min(len(answer.Message), maxMessage)])
+	said := cause(answer.Message)
 	switch code := answer.Code; {
 	case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusProxyAuthRequired:
 		return wrap(ErrUnauthorized)
@@ -116,12 +104,25 @@ func explain(limited, ctx context.Context, e endpoint, op string, err error) err
 		return wrap(pinset.ErrNotPinned)
 	case code == http.StatusRequestHeaderFieldsTooLarge, code == http.StatusRequestURITooLong:
 		return wrap(fmt.Errorf("%w (%d)", ErrTooLarge, code))
-	// What proxies say of a server that is away.
-	case code == http.StatusBadGateway, code == http.StatusServiceUnavailable, code == http.StatusGatewayTimeout:
+	// Below 400 an answer came, but not all of it. The others are what proxies say of a server that is away.
+	case code < 400, code == http.StatusBadGateway, code == http.StatusServiceUnavailable, code == http.StatusGatewayTimeout:
 		return wrap(fmt.Errorf("%w: %s", pinset.ErrUnavailable, said))
 	default:
 		return wrap(fmt.Errorf("%s (%d)", said, code))
 	}
+}
+
+// maxMessage is how much of what an endpoint says is repeated, in bytes.
+const maxMessage = 400
+
+// cause is what net/http says without the request's URL, which has all of a pin in it. It is for reading only.
+func cause(message string) string {
+	if method, rest, ok := strings.Cut(message, ` "http`); ok && !strings.Contains(method, " ") {
+		if _, after, ok := strings.Cut(rest, `": `); ok {
+			message = after
+		}
+	}
+	return strings.TrimSpace(message[:min(len(message), maxMessage)])
 }
 
 // try does something at the endpoint that answered last, and, where that is unavailable, at the others, from its

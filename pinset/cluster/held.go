@@ -31,7 +31,7 @@ func (s *Set) Held(ctx context.Context) ([]pinset.Held, error) {
 			return err
 		}
 		return stream(ctx, s, e, op, func(ctx context.Context, out chan<- api.GlobalPinInfo) error {
-			return e.client.statusAll(ctx, out)
+			return e.client.StatusAll(ctx, api.TrackerStatusUndefined, false, out)
 		}, func(info api.GlobalPinInfo) error {
 			if i, is := at[info.Cid.Cid]; is {
 				st := counted(pinset.Status{Min: all[i].Min}, info)
@@ -66,7 +66,9 @@ var errNoEnd = errors.New("the list has no end")
 // listed lists the pins of the namespace that an endpoint knows.
 func (s *Set) listed(ctx context.Context, e endpoint, op string, take func(api.Pin) error) error {
 	ours := 0
-	return stream(ctx, s, e, op, e.client.allocations, func(pin api.Pin) error {
+	return stream(ctx, s, e, op, func(ctx context.Context, out chan<- api.Pin) error {
+		return e.client.Allocations(ctx, api.DataType, out)
+	}, func(pin api.Pin) error {
 		if !s.ours(pin) {
 			return nil
 		}

@@ -61,7 +61,7 @@ func (s *Set) Version(ctx context.Context) (version string, _ error) {
 	const op = "ask for the version"
 	err := s.try(ctx, op, func(e endpoint) error {
 		return s.call(ctx, e, op, func(ctx context.Context) error {
-			v, err := e.client.version(ctx)
+			v, err := e.client.Version(ctx)
 			version = v.Version
 			return err
 		})
@@ -98,7 +98,7 @@ func (s *Set) metrics(ctx context.Context, e endpoint, op, name string) ([]api.M
 	var metrics []api.Metric
 	err := s.call(ctx, e, op, func(ctx context.Context) error {
 		var err error
-		metrics, err = e.client.metrics(ctx, name)
+		metrics, err = e.client.Metrics(ctx, name)
 		return err
 	})
 	return slices.DeleteFunc(metrics, func(m api.Metric) bool { return !m.Valid }), err
@@ -160,7 +160,7 @@ func (s *Set) selves(ctx context.Context, root cid.Cid) map[string]pinset.Replic
 	for i, e := range s.endpoints {
 		wg.Go(func() {
 			// Who does not answer is told when all peers are asked.
-			answers[i], _ = e.client.status(ctx, api.NewCid(root), true)
+			answers[i], _ = e.client.Status(ctx, api.NewCid(root), true)
 		})
 	}
 	wg.Wait()

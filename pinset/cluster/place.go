@@ -120,7 +120,7 @@ func (s *Set) record(ctx context.Context, e endpoint, op string, root api.Cid, o
 
 func (s *Set) request(ctx context.Context, e endpoint, op string, root api.Cid, opts api.PinOptions) error {
 	return s.call(ctx, e, op, func(ctx context.Context) error {
-		_, err := e.client.pin(ctx, root, opts)
+		_, err := e.client.Pin(ctx, root, opts)
 		return err
 	})
 }

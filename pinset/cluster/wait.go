@@ -95,7 +95,7 @@ func (s *Set) Wait(ctx context.Context, root cid.Cid, o WaitOptions) (pinset.Sta
 	for pause := 10 * time.Millisecond; ; pause = min(pause*3/2, 500*time.Millisecond) {
 		st, err := s.status(ctx, op, root, func(st *pinset.Status) bool { return w.heardFew(ctx, s, root, st) },
 			func(ctx context.Context, e endpoint) (api.GlobalPinInfo, error) {
-				return e.client.status(ctx, api.NewCid(root), false)
+				return e.client.Status(ctx, api.NewCid(root), false)
 			})
 		switch {
 		case ctx.Err() != nil:

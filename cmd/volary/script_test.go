@@ -85,6 +85,7 @@ func params() testscript.Params {
 			env.Setenv("VOLARY_HOME", env.WorkDir+"/.state")
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("TZ", "UTC")
+			env.Setenv("GORACE", os.Getenv("GORACE"))
 			env.Defer(func() { letGo(env.WorkDir) })
 			return nil
 		},

@@ -31,6 +31,8 @@ func main() {
 func run(reportDir string, args []string) error {
 	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
 	cmd.Stderr = os.Stderr
+	// A program under the race detector otherwise waits for a second before it ends, and sessions run it hundreds of times.
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return err

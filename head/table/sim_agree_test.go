@@ -162,7 +162,7 @@ func (s *sim) ancestors(c cid.Cid) map[cid.Cid]bool {
 const simSteps = 400
 
 func TestASimulatedNamespaceAgrees(t *testing.T) {
-	seed, rounds := rand.Uint64(), uint64(12)
+	seed, rounds := rand.Uint64(), uint64(3)
 	if text := os.Getenv("SIM_SEED"); text != "" {
 		seed = must(strconv.ParseUint(text, 10, 64))(t)
 	}

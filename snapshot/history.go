@@ -136,6 +136,22 @@ func History(ctx context.Context, b Blocks, c *Commit) iter.Seq2[Ancestor, error
 	}
 }
 
+// ComesAfter reports whether a commit is among the ancestors of c. Its sequence, 0 if that is not known, is how far back
+// it is looked for. The error says that the history could not be read so far.
+func ComesAfter(ctx context.Context, b Blocks, c *Commit, commit cid.Cid, sequence uint64) (bool, error) {
+	for a, err := range History(ctx, b, c) {
+		switch {
+		case err != nil:
+			return false, err
+		case a.CID == commit:
+			return true, nil
+		case a.Sequence < sequence:
+			return false, nil
+		}
+	}
+	return false, nil
+}
+
 func readSealed(ctx context.Context, b Blocks, c cid.Cid) ([]Ancestor, cid.Cid, error) {
 	blk, err := b.Get(ctx, c)
 	if err != nil {

@@ -56,7 +56,7 @@ func (m *Manager) keepAdopted(ctx context.Context) {
 // keepHead pins the head of a volume, with all that has to be fetched for that, and the base of its changes. It holds no
 // lock meanwhile: what is taken up is let go of if the volume is gone then.
 func (m *Manager) keepHead(ctx context.Context, id string) error {
-	r, err := m.recordOfID(id)
+	r, err := m.db.ofID(id)
 	if err != nil || r == nil {
 		return err
 	}
@@ -81,10 +81,10 @@ func (m *Manager) keepHead(ctx context.Context, id string) error {
 		if err := m.o.Pins.Add(ctx, pinOf(&at, t.Commit.Time)); err != nil {
 			return err
 		}
-		if still, err := m.recordOfID(id); err != nil || still != nil {
+		if still, err := m.db.ofID(id); err != nil || still != nil {
 			continue
 		}
-		if removed, err := m.inTrash(id); err != nil || removed {
+		if removed, err := m.db.inTrash(id); err != nil || removed {
 			return err
 		}
 		if err := m.o.Pins.Remove(ctx, root.Cid, pinOwner(r)); err != nil {
@@ -92,10 +92,4 @@ func (m *Manager) keepHead(ctx context.Context, id string) error {
 		}
 	}
 	return nil
-}
-
-// inTrash reports whether a volume was removed and can be taken back.
-func (m *Manager) inTrash(id string) (bool, error) {
-	rs, err := m.db.list(bucketTrash)
-	return slices.ContainsFunc(rs, func(r *record) bool { return r.ID == id }), err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -103,7 +102,7 @@ func (m *Manager) replicate(ctx context.Context, id string, due *schedule) {
 	for due.beginReplicating(id) {
 		r := m.waitForHead(ctx, id)
 		due.endReplicating(id)
-		if now, err := m.recordOfID(id); r == nil || err != nil || now == nil || now.Head == r.Head {
+		if now, err := m.db.ofID(id); r == nil || err != nil || now == nil || now.Head == r.Head {
 			return
 		}
 	}
@@ -114,7 +113,7 @@ func (m *Manager) replicate(ctx context.Context, id string, due *schedule) {
 func (m *Manager) waitForHead(ctx context.Context, id string) *record {
 	told := false
 	for ctx.Err() == nil {
-		r, err := m.recordOfID(id)
+		r, err := m.db.ofID(id)
 		if err != nil || r == nil {
 			return nil
 		}
@@ -139,15 +138,6 @@ func (m *Manager) waitForHead(ctx context.Context, id string) *record {
 		}
 	}
 	return nil
-}
-
-// recordOfID is what is recorded of the volume with an ID, nil if there is none.
-func (m *Manager) recordOfID(id string) (*record, error) {
-	rs, err := m.db.list(bucketVolumes)
-	if at := slices.IndexFunc(rs, func(r *record) bool { return r.ID == id }); at >= 0 {
-		return rs[at], err
-	}
-	return nil, err
 }
 
 func (d *schedule) beginReplicating(id string) bool {

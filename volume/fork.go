@@ -48,10 +48,7 @@ func (m *Manager) commitHere(ctx context.Context, c cid.Cid) (*snapshot.Commit, 
 
 // states are a volume's states that no other one comes after, of those that hosts have told; none if there is but one.
 func (m *Manager) states(ctx context.Context, r *record) ([]cid.Cid, error) {
-	if m.o.Heads == nil || !r.shared() {
-		return nil, nil
-	}
-	last, err := m.o.Heads.Last(ctx, r.ID)
+	last, err := m.lastTold(ctx, r)
 	return last.States, err
 }
 
@@ -80,15 +77,8 @@ func (m *Manager) forks(ctx context.Context, r *record) (forks []Fork) {
 
 // after reports whether a commit comes after a state of a sequence, or that cannot be told without waiting.
 func (m *Manager) after(ctx context.Context, c *snapshot.Commit, state cid.Cid, sequence uint64) bool {
-	for a, err := range snapshot.History(ctx, Here{m.o.Blocks}, c) {
-		switch {
-		case err != nil || a.CID == state:
-			return true
-		case a.Sequence < sequence:
-			return false
-		}
-	}
-	return false
+	is, err := snapshot.ComesAfter(ctx, Here{m.o.Blocks}, c, state, sequence)
+	return is || err != nil
 }
 
 // madeNote tells who made a state what other hosts did that is not in it.

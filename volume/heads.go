@@ -53,6 +53,14 @@ type Told struct {
 // shared reports whether the volume has an ID that other hosts know.
 func (r *record) shared() bool { return len(r.ID) > localIDLength }
 
+// lastTold is where a volume is, by the newest that hosts have told; a zero At of one that only this host knows.
+func (m *Manager) lastTold(ctx context.Context, r *record) (At, error) {
+	if m.o.Heads == nil || !r.shared() {
+		return At{}, nil
+	}
+	return m.o.Heads.Last(ctx, r.ID)
+}
+
 // tell makes known where a volume is. What goes wrong hinders nobody here, and is tried again at the next start.
 func (m *Manager) tell(ctx context.Context, r *record) {
 	if m.o.Heads == nil || !r.shared() || r.Told {
@@ -126,8 +134,12 @@ func (m *Manager) look(ctx context.Context, name string) (r *record, elsewhere b
 	if findErr != nil {
 		return nil, false, findErr
 	}
-	if here, err := m.db.nameOf(at.ID); err != nil || here != "" {
-		return nil, false, errors.Join(err, fmt.Errorf("%q is what another host called %q, which keeps that name here until its changes are committed: %w", name, here, ErrMounted))
+	here, err := m.db.ofID(at.ID)
+	if err != nil {
+		return nil, false, err
+	}
+	if here != nil {
+		return nil, false, fmt.Errorf("%q is what another host called %q, which keeps that name here until its changes are committed: %w", name, here.Name, ErrMounted)
 	}
 	return m.recordOf(at), true, nil
 }
@@ -150,12 +162,17 @@ func (m *Manager) found(ctx context.Context, name string) (*record, error) {
 // newest is a volume without changes of its own at the newest state that hosts have told, unless it is removed. The state
 // that is recorded is before it, or a fork of it that others are told.
 func (m *Manager) newest(ctx context.Context, r *record) (*record, error) {
-	if m.o.Heads == nil || !r.shared() || r.Overlay != nil {
-		return r, nil
-	}
-	last, err := m.o.Heads.Last(ctx, r.ID)
-	if err != nil || last.Removed || !last.Head.Defined() || last.Head == r.Head.Cid || slices.Contains(last.Ends, last.Head) {
+	last, err := m.lastTold(ctx, r)
+	if err != nil {
 		return r, err
+	}
+	return m.newestOf(ctx, r, last)
+}
+
+// newestOf is newest, by what was told last.
+func (m *Manager) newestOf(ctx context.Context, r *record, last At) (*record, error) {
+	if r.Overlay != nil || last.Removed || !last.Head.Defined() || last.Head == r.Head.Cid || slices.Contains(last.Ends, last.Head) {
+		return r, nil
 	}
 	fork := slices.Contains(last.States, r.Head.Cid) // all hosts take the same one for the newest
 	if last.Sequence <= r.Sequence && !fork {
@@ -171,17 +188,14 @@ func (m *Manager) newest(ctx context.Context, r *record) (*record, error) {
 
 // newestHere is newest as far as that is here: nothing is waited for.
 func (m *Manager) newestHere(ctx context.Context, r *record) *record {
-	if m.o.Heads == nil || !r.shared() {
-		return r
-	}
-	last, err := m.o.Heads.Last(ctx, r.ID)
+	last, err := m.lastTold(ctx, r)
 	if err != nil || !last.Head.Defined() {
 		return r
 	}
 	if has, err := m.o.Blocks.Has(ctx, last.Head); err != nil || !has[0] {
 		return r
 	}
-	if next, err := m.newest(ctx, r); err == nil {
+	if next, err := m.newestOf(ctx, r, last); err == nil {
 		return next
 	}
 	return r

@@ -62,10 +62,10 @@ func (m *Manager) hearBack(ctx context.Context, r *record) error {
 
 // broughtBack reports whether a volume in the trash is one that other hosts knew to be removed, and have.
 func (m *Manager) broughtBack(ctx context.Context, r *record) (last At, back bool, _ error) {
-	if m.o.Heads == nil || !r.Told {
+	if !r.Told {
 		return At{}, false, nil
 	}
-	last, err := m.o.Heads.Last(ctx, r.ID)
+	last, err := m.lastTold(ctx, r)
 	return last, last.Head.Defined() && !last.Removed, err
 }
 
@@ -93,12 +93,8 @@ func (m *Manager) hearRenamed(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	here, err := m.db.nameOf(at.ID)
-	if err != nil || here == "" {
-		return err
-	}
-	r, err := m.db.get(here)
-	if err != nil {
+	r, err := m.db.ofID(at.ID)
+	if err != nil || r == nil {
 		return err
 	}
 	return m.hearOf(ctx, r)
@@ -136,19 +132,19 @@ func (m *Manager) hearOf(ctx context.Context, r *record) error {
 
 // told returns what is known of a volume from other hosts, and whether that is to be taken over now.
 func (m *Manager) told(ctx context.Context, r *record) (last At, differs bool, _ error) {
-	if m.o.Heads == nil || !r.shared() || r.Overlay != nil || r.Revived {
+	if r.Overlay != nil || r.Revived {
 		return At{}, false, nil
 	}
-	last, err := m.o.Heads.Last(ctx, r.ID)
+	last, err := m.lastTold(ctx, r)
 	return last, last.Removed || last.Name != "" && last.Name != r.Name && !r.Renamed, err
 }
 
 // removedElsewhere reports whether other hosts removed a volume that is here.
 func (m *Manager) removedElsewhere(ctx context.Context, r *record) bool {
-	if m.o.Heads == nil || !r.shared() || !r.Removed.IsZero() || r.Revived {
+	if !r.Removed.IsZero() || r.Revived {
 		return false
 	}
-	last, err := m.o.Heads.Last(ctx, r.ID)
+	last, err := m.lastTold(ctx, r)
 	return err == nil && last.Removed
 }
 
@@ -182,10 +178,7 @@ func (m *Manager) beforeEnd(ctx context.Context, r *record) error {
 
 // revive makes a commit that brings a removed volume back for all hosts: after its last state, and after what ended it.
 func (m *Manager) revive(ctx context.Context, r *record) error {
-	if m.o.Heads == nil || !r.shared() {
-		return nil
-	}
-	last, err := m.o.Heads.Last(ctx, r.ID)
+	last, err := m.lastTold(ctx, r)
 	if err != nil || !last.Removed || len(last.Ends) == 0 {
 		return err
 	}

@@ -130,15 +130,13 @@ func (s *state) adopt(r *record) error {
 	})
 }
 
-// nameOf is the name under which a volume is recorded, empty if it is not.
-func (s *state) nameOf(id string) (name string, _ error) {
+// ofID is what is recorded of the volume with an ID, nil if there is none.
+func (s *state) ofID(id string) (*record, error) {
 	rs, err := s.list(bucketVolumes)
-	for _, r := range rs {
-		if r.ID == id {
-			name = r.Name
-		}
+	if at := slices.IndexFunc(rs, func(r *record) bool { return r.ID == id }); at >= 0 {
+		return rs[at], err
 	}
-	return name, err
+	return nil, err
 }
 
 // told records that others know of all that was done to a volume until now.

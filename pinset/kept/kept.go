@@ -183,19 +183,7 @@ func before(first func() error) error {
 // Tag keeps a root under a name.
 func (h *Host) Tag(ctx context.Context, name string, root cid.Cid) error {
 	return h.keeping(ctx, root, func() error {
-		old, err := h.Tagged(ctx, name)
-		if err != nil && !errors.Is(err, local.ErrNoTag) {
-			return err
-		}
-		if old.Defined() {
-			if err := h.leaving(ctx, old); err != nil {
-				return err
-			}
-		}
-		if err := h.Set.Tag(ctx, name, root); err != nil {
-			return err
-		}
-		return h.release(ctx, old)
+		return h.retag(ctx, name, func() error { return h.Set.Tag(ctx, name, root) })
 	})
 }
 
@@ -203,6 +191,11 @@ func (h *Host) Tag(ctx context.Context, name string, root cid.Cid) error {
 func (h *Host) Untag(ctx context.Context, name string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.retag(ctx, name, func() error { return h.Set.Untag(ctx, name) })
+}
+
+// retag changes what a name stands for, and lets go of what it stood for. It is called with mu held.
+func (h *Host) retag(ctx context.Context, name string, change func() error) error {
 	old, err := h.Tagged(ctx, name)
 	if err != nil && !errors.Is(err, local.ErrNoTag) {
 		return err
@@ -212,7 +205,7 @@ func (h *Host) Untag(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	if err := h.Set.Untag(ctx, name); err != nil {
+	if err := change(); err != nil {
 		return err
 	}
 	return h.release(ctx, old)

@@ -13,12 +13,12 @@ import (
 )
 
 func (s *Server) replicaRoutes() {
-	s.handle("GET "+prefix+"/replicas/{cid}", s.replicas(func(c *call, root cid.Cid) (pinset.Status, error) {
+	s.handle("GET "+prefix+"/replicas/{cid}", s.statusOf(func(c *call, root cid.Cid) (pinset.Status, error) {
 		return s.replicated().Status(c.r.Context(), root)
 	}))
 	s.handle("GET "+prefix+"/replicas", s.held)
 	s.handle("POST "+prefix+"/replicas/{cid}/wait", s.waitForReplicas)
-	s.handle("POST "+prefix+"/replicas/{cid}/recover", s.replicas(func(c *call, root cid.Cid) (pinset.Status, error) {
+	s.handle("POST "+prefix+"/replicas/{cid}/recover", s.statusOf(func(c *call, root cid.Cid) (pinset.Status, error) {
 		c.log("recovering", logRoot, root)
 		return s.replicated().Recover(c.r.Context(), root)
 	}))
@@ -32,8 +32,8 @@ func (s *Server) replicated() Replicas {
 	return s.host.Replicas
 }
 
-// replicas answers with what ask is told of the root that the path names.
-func (s *Server) replicas(ask func(*call, cid.Cid) (pinset.Status, error)) func(*call) error {
+// statusOf answers with what ask is told of the root that the path names.
+func (s *Server) statusOf(ask func(*call, cid.Cid) (pinset.Status, error)) func(*call) error {
 	return func(c *call) error {
 		root, err := c.pathCID()
 		if err != nil {

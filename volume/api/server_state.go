@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/ipfs/go-cid"
+
 	"github.com/volary/volary/pinset"
 )
 
@@ -28,7 +30,9 @@ func (s *Server) routes() {
 	s.handle("POST "+prefix+"/adopt", s.adopt)
 
 	s.handle("GET "+prefix+"/pins", s.listPins)
-	s.handle("GET "+prefix+"/pins/{cid}", s.pinStatus)
+	s.handle("GET "+prefix+"/pins/{cid}", s.statusOf(func(c *call, root cid.Cid) (pinset.Status, error) {
+		return s.host.Pins.Status(c.r.Context(), root)
+	}))
 	s.handle("PUT "+prefix+"/pins/{cid}", s.addPin)
 	s.handle("DELETE "+prefix+"/pins/{cid}", s.removePin)
 
@@ -66,22 +70,6 @@ func (s *Server) listPins(c *call) error {
 		}
 		return nil
 	})
-}
-
-func (s *Server) pinStatus(c *call) error {
-	root, err := c.pathCID()
-	if err != nil {
-		return err
-	}
-	st, err := s.host.Pins.Status(c.r.Context(), root)
-	if err != nil {
-		return err
-	}
-	j, err := statusToWire(st)
-	if err != nil {
-		return err
-	}
-	return c.json(http.StatusOK, j)
 }
 
 func (s *Server) addPin(c *call) error {

@@ -3,10 +3,7 @@ package holder
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
-
-	"github.com/ipfs/go-cid"
 
 	"github.com/volary/volary/snapshot/view"
 )
@@ -18,16 +15,12 @@ func (l *Lower) Refuse(ctx context.Context, dir string) error {
 	if m, closed := l.at(dir); m != nil || closed {
 		return nil
 	}
-	c, was, err := l.held(ctx, dir)
+	c, was, root, err := l.heldRoot(ctx, dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
-	}
-	root, err := cid.Decode(was.Root)
-	if err != nil {
-		return errors.Join(fmt.Errorf("what the holder has of %s: %w", dir, err), c.Close())
 	}
 	srv, err := view.Refuse(c, l.o.Logger)
 	if err != nil {

@@ -54,18 +54,14 @@ func (l *Lower) resumeHeld(ctx context.Context, dir string, open func(context.Co
 	if was, _ := l.at(dir); was != nil {
 		return nil
 	}
-	c, was, err := l.held(ctx, dir)
+	c, was, root, err := l.heldRoot(ctx, dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	root, err := cid.Decode(was.Root)
-	var s *tree.Snapshot
-	if err == nil {
-		s, err = open(ctx, root)
-	}
+	s, err := open(ctx, root)
 	if err != nil {
 		c.Close()
 		return fmt.Errorf("go on with what is mounted at %s: %w", dir, err)
@@ -75,6 +71,17 @@ func (l *Lower) resumeHeld(ctx context.Context, dir string, open func(context.Co
 		return err
 	}
 	return l.serve(dir, newServed(srv, s.CID, was.Options))
+}
+
+// heldRoot is held, and what is shown there.
+func (l *Lower) heldRoot(ctx context.Context, dir string) (c view.Connection, was heldMount, root cid.Cid, err error) {
+	if c, was, err = l.held(ctx, dir); err != nil {
+		return c, was, root, err
+	}
+	if root, err = cid.Decode(was.Root); err != nil {
+		err = errors.Join(fmt.Errorf("what the holder has of %s: %w", dir, err), c.Close())
+	}
+	return c, was, root, err
 }
 
 // held gets a mount from the holder.

@@ -38,22 +38,12 @@ func (h *Heads) After(ctx context.Context, c, earlier cid.Cid) bool {
 	if err != nil {
 		return false
 	}
-	if after(commit, earlier) {
-		return true
-	}
 	var oldest uint64
 	if e, err := commitOf(ctx, h.o.Blocks, earlier); err == nil {
 		oldest = e.Sequence
 	}
-	for a, err := range snapshot.History(ctx, volume.Here{Blocks: h.o.Blocks}, commit) {
-		if err != nil || a.Sequence < oldest {
-			return false
-		}
-		if a.CID == earlier {
-			return true
-		}
-	}
-	return false
+	is, err := snapshot.ComesAfter(ctx, volume.Here{Blocks: h.o.Blocks}, commit, earlier, oldest)
+	return err == nil && is
 }
 
 // Newer returns the newest head of a volume that comes after a state of it; undefined if none is known to.

@@ -3,8 +3,6 @@
 package main
 
 import (
-	"context"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,7 +13,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	dshelp "github.com/ipfs/boxo/datastore/dshelp"
@@ -23,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/volary/volary/pinset/cluster/clustertest"
+	"github.com/volary/volary/snapshot/kubo/kubotest"
 )
 
 // proxyCommand is proxy NAME cut|stall BYTES kubo|cluster N, or proxy NAME collect kubo N. It sets NAME to the URL of a
@@ -46,7 +44,7 @@ func proxyCommand(c *clustertest.Cluster) func(*testscript.TestScript, bool, []s
 		to := map[string]string{"kubo": n.RPCURL(), "cluster": n.REST()}[args[3]]
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		ts.Check(err)
-		ts.Defer(breaking(l, strings.TrimPrefix(to, "http://"), bytes, args[1] == "stall"))
+		ts.Defer(kubotest.Break(l, strings.TrimPrefix(to, "http://"), bytes, args[1] == "stall"))
 		ts.Setenv(args[0], "http://"+l.Addr().String())
 	}
 }
@@ -66,36 +64,6 @@ func collecting(n *clustertest.Node) http.Handler {
 		}
 		pass.ServeHTTP(w, r)
 	})
-}
-
-// breaking passes on what a server answers on l, up to a number of bytes on each connection. The returned function
-// ends it.
-func breaking(l net.Listener, to string, bytes int64, stall bool) func() {
-	ctx, stop := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				defer in.Close()
-				out, err := net.Dial("tcp", to)
-				if err != nil {
-					return
-				}
-				defer out.Close()
-				defer context.AfterFunc(ctx, func() { in.Close(); out.Close() })()
-				wg.Go(func() { _, _ = io.Copy(out, in); out.Close() })
-				n, _ := io.Copy(in, io.LimitReader(out, bytes))
-				if stall && n == bytes {
-					<-ctx.Done()
-				}
-			})
-		}
-	})
-	return func() { stop(); l.Close(); wg.Wait() }
 }
 
 // damageCommand is damage N CID: a bit of that block changes in the files of the Kubo daemon.

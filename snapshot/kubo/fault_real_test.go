@@ -235,39 +235,14 @@ func TestUnixSocketsAndTLS(t *testing.T) {
 	wantEach(t, open(t, d, func(o *Options) { o.Endpoint = front.URL }), snapshot.ErrUnavailable)
 }
 
-// proxy passes on what a daemon answers, up to a number of bytes on each connection; then it ends the connection, or
-// says nothing any more.
+// proxy is a daemon whose answers break, as by [kubotest.Break].
 func proxy(t *testing.T, to string, bytes int64, stall bool) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	t.Cleanup(func() { stop(); l.Close(); wg.Wait() })
-	wg.Go(func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				defer in.Close()
-				out, err := net.Dial("tcp", to)
-				if err != nil {
-					return
-				}
-				defer out.Close()
-				defer context.AfterFunc(ctx, func() { in.Close(); out.Close() })()
-				wg.Go(func() { _, _ = io.Copy(out, in); out.Close() })
-				n, _ := io.Copy(in, io.LimitReader(out, bytes))
-				if stall && n == bytes {
-					<-ctx.Done()
-				}
-			})
-		}
-	})
+	t.Cleanup(kubotest.Break(l, to, bytes, stall))
 	return "http://" + l.Addr().String()
 }
 

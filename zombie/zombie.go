@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,13 +43,17 @@ func startOf(pid int) (string, error) {
 	if err != nil {
 		return "", noProcess(err)
 	}
-	// The name, in parentheses, may have anything in it; the start is field 22, and what follows the name begins with 3.
-	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	const start = 22 - 3
-	if len(fields) <= start {
-		return "", fmt.Errorf("/proc/%d/stat: %q", pid, b)
+	return field(b, 22)
+}
+
+// field is one of /proc/…/stat, counted from 1 as in proc_pid_stat(5). The name, in parentheses, may have anything in
+// it, and what follows it begins with 3.
+func field(stat []byte, n int) (string, error) {
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) <= n-3 {
+		return "", fmt.Errorf("no field %d in stat of a process: %q", n, stat)
 	}
-	return fields[start], nil
+	return fields[n-3], nil
 }
 
 // noProcess makes one error of those that reading in /proc gives while a process ends.
@@ -60,7 +65,7 @@ func noProcess(err error) error {
 }
 
 // Locking returns the processes that hold an flock on a file, which are several where one forked and has not called
-// exec yet. Only root sees all of them; those that see the file by another path are not found.
+// exec yet. Only root sees all of them; those that see the file by another path are found if they locked it themselves.
 func Locking(file string) ([]Process, error) {
 	path, err := filepath.EvalSymlinks(file)
 	if err != nil {
@@ -73,13 +78,18 @@ func Locking(file string) ([]Process, error) {
 	if err := unix.Stat(path, &st); err != nil {
 		return nil, fmt.Errorf("who locks %s: %w", path, err)
 	}
+	locked, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		return nil, err
+	}
+	lockers := flockers(string(locked), st.Ino)
 	all, err := numbers("/proc")
 	if err != nil {
 		return nil, err
 	}
 	var found []Process
 	for _, pid := range all {
-		holds, err := locks(pid, path, st.Ino)
+		holds, err := locks(pid, path, st.Ino, slices.Contains(lockers, pid))
 		if errors.Is(err, fs.ErrNotExist) || !holds && err == nil {
 			continue
 		}
@@ -110,8 +120,9 @@ func numbers(dir string) (all []int, err error) {
 }
 
 // locks looks at the files of a process by one of its threads that has not given them up. It never looks at the files
-// themselves: who asks a mount that nobody serves waits as well.
-func locks(pid int, path string, inode uint64) (bool, error) {
+// themselves: who asks a mount that nobody serves waits as well. If all have, a process that locked the file still does:
+// it is closing its files as it ends.
+func locks(pid int, path string, inode uint64, locker bool) (bool, error) {
 	threads, err := numbers(fmt.Sprintf("/proc/%d/task", pid))
 	if err != nil {
 		return false, err
@@ -136,19 +147,32 @@ func locks(pid int, path string, inode uint64) (bool, error) {
 		}
 		return false, nil
 	}
-	return false, nil
+	return locker, nil
 }
 
 // hasFlock reads fdinfo (proc_pid_fdinfo(5)): "lock:	1: FLOCK  ADVISORY  WRITE 9513 fe:00:1185 0 EOF".
 func hasFlock(info string, inode uint64) bool {
 	for line := range strings.Lines(info) {
-		rest, is := strings.CutPrefix(line, "lock:")
-		f := strings.Fields(rest)
-		if is && len(f) > 5 && f[1] == "FLOCK" && strings.HasSuffix(f[5], ":"+strconv.FormatUint(inode, 10)) {
+		if rest, is := strings.CutPrefix(line, "lock:"); is && len(flockers(rest, inode)) > 0 {
 			return true
 		}
 	}
 	return false
+}
+
+// flockers reads /proc/locks (proc_locks(5)): the processes that locked a file of this number, on whatever file system.
+// Lines of those that wait have an arrow after the colon.
+func flockers(locks string, inode uint64) (pids []int) {
+	for line := range strings.Lines(locks) {
+		f := strings.Fields(line)
+		if len(f) < 6 || f[1] != "FLOCK" || !strings.HasSuffix(f[5], ":"+strconv.FormatUint(inode, 10)) {
+			continue
+		}
+		if pid, err := strconv.Atoi(f[4]); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // Gone reports whether the process has ended, threads included. One that nobody waited for yet is gone.
@@ -176,7 +200,8 @@ func (p Process) Wait(ctx context.Context) error {
 // thread is what /proc says of one.
 type thread struct {
 	dir    string
-	killed bool
+	killed bool // it does not get back to its program
+	ending bool // it has left the system call in which it was killed, too
 }
 
 // left are the threads that have not ended.
@@ -186,36 +211,62 @@ func (p Process) left() (left []thread, err error) {
 		return nil, err
 	}
 	for _, id := range ids {
-		dir := fmt.Sprintf("/proc/%d/task/%d", p.PID, id)
-		status, err := os.ReadFile(dir + "/status")
-		if err = noProcess(err); errors.Is(err, fs.ErrNotExist) {
+		t := thread{dir: fmt.Sprintf("/proc/%d/task/%d", p.PID, id)}
+		ended, err := t.read()
+		if errors.Is(err, fs.ErrNotExist) || err == nil && ended {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		if ended, killed := stateOf(string(status)); !ended {
-			left = append(left, thread{dir, killed})
-		}
+		left = append(left, t)
 	}
 	return left, nil
 }
 
-// stateOf reads the status of a thread: whether it has ended, or has been sent SIGKILL, after which it does not get back
-// to its program. Killing a process, or one of its threads ending it, sends it to each thread.
-func stateOf(status string) (ended, killed bool) {
+// read finds out how far a thread is on its way to its end. Killing a process, or one of its threads ending it, sends
+// SIGKILL to each thread, which is pending until the thread begins to end.
+func (t *thread) read() (ended bool, err error) {
+	status, err := os.ReadFile(t.dir + "/status")
+	if err != nil {
+		return false, noProcess(err)
+	}
+	// Read after the status: a thread that takes the signal in between is ending now.
+	stat, err := os.ReadFile(t.dir + "/stat")
+	if err != nil {
+		return false, noProcess(err)
+	}
+	state, err := field(stat, 3)
+	if err != nil {
+		return false, err
+	}
+	if t.ending, err = isEnding(stat); err != nil {
+		return false, err
+	}
+	t.killed = t.ending || killPending(string(status))
+	return state == "Z" || state == "X", nil
+}
+
+// isEnding reads stat of a thread.
+func isEnding(stat []byte) (bool, error) {
+	const exiting = 0x4 // PF_EXITING of linux/sched.h
+	s, err := field(stat, 9)
+	if err != nil {
+		return false, err
+	}
+	flags, err := strconv.ParseUint(s, 10, 64)
+	return flags&exiting != 0, err
+}
+
+// killPending reads the status of a thread: whether it has been sent SIGKILL.
+func killPending(status string) bool {
 	for line := range strings.Lines(status) {
-		key, value, _ := strings.Cut(line, ":")
-		value = strings.TrimSpace(value)
-		switch key {
-		case "State":
-			ended = strings.HasPrefix(value, "Z") || strings.HasPrefix(value, "X")
-		case "SigPnd":
-			pending, err := strconv.ParseUint(value, 16, 64)
-			killed = err == nil && pending&(1<<(unix.SIGKILL-1)) != 0
+		if value, is := strings.CutPrefix(line, "SigPnd:"); is {
+			pending, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+			return err == nil && pending&(1<<(unix.SIGKILL-1)) != 0
 		}
 	}
-	return ended, killed
+	return false
 }
 
 // Killed reports whether the process was killed, and has not ended. Anybody may ask.
@@ -236,8 +287,8 @@ func (p Process) Killed() bool {
 // ErrAlive says that a process may yet do something.
 var ErrAlive = errors.New("it may yet do something")
 
-// Harmless returns nil if the process was killed, and each thread that is left is in a system call that changes no
-// file. What is under way otherwise is in the error, which wraps ErrAlive. It needs root.
+// Harmless returns nil if the process was killed, and each thread that is left is ending or in a system call that changes
+// no file. What is under way otherwise is in the error, which wraps ErrAlive. It needs root.
 func (p Process) Harmless() error {
 	if !p.Killed() {
 		return fmt.Errorf("%s was not killed: %w", p, ErrAlive)
@@ -247,6 +298,9 @@ func (p Process) Harmless() error {
 		return err
 	}
 	for _, t := range left {
+		if t.ending {
+			continue
+		}
 		call, err := t.call()
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // it ended
@@ -265,7 +319,7 @@ func (p Process) Harmless() error {
 func (p Process) Mounting() bool {
 	left, err := p.left()
 	for _, t := range left {
-		if c, callErr := t.call(); callErr == nil && (c.number == unix.SYS_MOUNT || c.number == unix.SYS_UMOUNT2) {
+		if c, callErr := t.call(); callErr == nil && !t.ending && (c.number == unix.SYS_MOUNT || c.number == unix.SYS_UMOUNT2) {
 			return true
 		}
 	}

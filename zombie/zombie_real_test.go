@@ -21,6 +21,7 @@ import (
 const (
 	envLock = "ZOMBIE_LOCK"
 	envLook = "ZOMBIE_LOOK"
+	envOpen = "ZOMBIE_OPEN" // has the name opened instead
 )
 
 func TestMain(m *testing.M) {
@@ -33,8 +34,13 @@ func TestMain(m *testing.M) {
 		// Not on the first thread: it is to end.
 		done := make(chan struct{})
 		go func() {
-			os.Lstat(os.Getenv(envLook))
-			close(done)
+			if os.Getenv(envOpen) == "" {
+				os.Lstat(os.Getenv(envLook))
+				close(done)
+				return
+			}
+			_, err := unix.Open(os.Getenv(envLook), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			fmt.Println("opened", err)
 		}()
 		if n, _ := os.Stdin.Read(make([]byte, 1)); n == 0 {
 			<-done
@@ -58,16 +64,33 @@ func mountDeaf(t *testing.T) *deaf {
 	must(t, os.Mkdir(m.dir, 0o700))
 	must(t, unix.Mount("deaf", m.dir, "fuse.deaf", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd)))
 	t.Cleanup(m.end)
-	init := m.request(t)
-	// struct fuse_out_header and fuse_init_out of linux/fuse.h
-	answer := make([]byte, 16+64)
-	binary.LittleEndian.PutUint32(answer, uint32(len(answer)))
-	copy(answer[8:16], init[8:16])
-	binary.LittleEndian.PutUint32(answer[16:], 7)
-	binary.LittleEndian.PutUint32(answer[20:], 31)
-	_, err = unix.Write(fd, answer)
-	must(t, err)
+	init := make([]byte, 64) // struct fuse_init_out of linux/fuse.h
+	binary.LittleEndian.PutUint32(init, 7)
+	binary.LittleEndian.PutUint32(init[4:], 31)
+	m.answer(t, m.request(t), 0, init)
 	return m
+}
+
+// answer answers a request, with a struct fuse_out_header of linux/fuse.h before the rest.
+func (m *deaf) answer(t *testing.T, request []byte, errno unix.Errno, rest []byte) {
+	t.Helper()
+	b := make([]byte, 16, 16+len(rest))
+	binary.LittleEndian.PutUint32(b, uint32(cap(b)))
+	binary.LittleEndian.PutUint32(b[4:], uint32(-int32(errno)))
+	copy(b[8:16], request[8:16])
+	_, err := unix.Write(m.fd, append(b, rest...))
+	must(t, err)
+}
+
+// answerOpen has the name that is asked for be an empty file, which is opened.
+func (m *deaf) answerOpen(t *testing.T) {
+	t.Helper()
+	entry := make([]byte, 40+88) // struct fuse_entry_out, which ends in a fuse_attr
+	const number = 2
+	entry[0], entry[40] = number, number
+	binary.LittleEndian.PutUint32(entry[40+60:], unix.S_IFREG|0o600)
+	m.answer(t, m.request(t), 0, entry)
+	m.answer(t, m.request(t), 0, make([]byte, 16)) // struct fuse_open_out
 }
 
 func (m *deaf) request(t *testing.T) []byte {
@@ -92,16 +115,18 @@ func TestRealAKilledProcessThatCannotEndIsHarmless(t *testing.T) {
 		"killed":           func(c *exec.Cmd, _ io.Writer) error { return c.Process.Kill() },
 		"ending by itself": func(_ *exec.Cmd, in io.Writer) error { _, err := in.Write([]byte{1}); return err },
 	} {
-		t.Run(name, func(t *testing.T) { stuck(t, end) })
+		t.Run(name, func(t *testing.T) { stuck(t, "", end) })
+		// Closing what it has open is to be answered, too, and then its other files cannot be seen.
+		t.Run(name+", with a file open", func(t *testing.T) { stuck(t, "open", end) })
 	}
 }
 
 // stuck has a process end that cannot.
-func stuck(t *testing.T, endIt func(*exec.Cmd, io.Writer) error) {
+func stuck(t *testing.T, open string, endIt func(*exec.Cmd, io.Writer) error) {
 	m := mountDeaf(t)
 	lock := filepath.Join(t.TempDir(), "lock")
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), envLock+"="+lock, envLook+"="+filepath.Join(m.dir, "x"))
+	cmd.Env = append(os.Environ(), envLock+"="+lock, envLook+"="+filepath.Join(m.dir, "x"), envOpen+"="+open)
 	out, err := cmd.StdoutPipe()
 	must(t, err)
 	in, err := cmd.StdinPipe()
@@ -112,11 +137,13 @@ func stuck(t *testing.T, endIt func(*exec.Cmd, io.Writer) error) {
 		m.end()
 		cmd.Wait()
 	})
-	said := make([]byte, 64)
-	if n, err := out.Read(said); err != nil || string(said[:n]) != "locked <nil>\n" {
-		t.Fatalf("%q, %v", said[:n], err)
+	says(t, out, "locked <nil>\n")
+	if open == "" {
+		m.request(t) // the kernel waits for the answer to what was taken
+	} else {
+		m.answerOpen(t)
+		says(t, out, "opened <nil>\n")
 	}
-	m.request(t) // the kernel waits for the answer to what was taken
 	found, err := Locking(lock)
 	if err != nil || len(found) != 1 || found[0].PID != cmd.Process.Pid {
 		t.Fatalf("locked by %v, %v", found, err)
@@ -149,5 +176,13 @@ func stuck(t *testing.T, endIt func(*exec.Cmd, io.Writer) error) {
 	must(t, p.Wait(ctx))
 	if found, err := Locking(lock); err != nil || len(found) > 0 {
 		t.Errorf("locked by %v, %v", found, err)
+	}
+}
+
+func says(t *testing.T, r io.Reader, want string) {
+	t.Helper()
+	said := make([]byte, 64)
+	if n, err := r.Read(said); err != nil || string(said[:n]) != want {
+		t.Fatalf("%q, %v", said[:n], err)
 	}
 }

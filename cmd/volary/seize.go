@@ -89,6 +89,7 @@ func (h *home) free(step func(string) error) error {
 // returned.
 func openServed(ctx context.Context, h *home, log *slog.Logger) (host *api.Host, killed []zombie.Process, err error) {
 	began := time.Now()
+	var kept error // why it was not taken away
 	host, err = whileLocked(ctx, func() (*api.Host, error) {
 		host, err := openStore(ctx, h, true)
 		if !errors.Is(err, store.ErrLocked) || time.Since(began) < killedWait || os.Geteuid() != 0 {
@@ -96,6 +97,7 @@ func openServed(ctx context.Context, h *home, log *slog.Logger) (host *api.Host,
 		}
 		found, seizeErr := h.seize(func(string) error { return nil })
 		if errors.Is(seizeErr, store.ErrLocked) {
+			kept = seizeErr
 			return nil, err
 		}
 		if seizeErr != nil {
@@ -105,6 +107,9 @@ func openServed(ctx context.Context, h *home, log *slog.Logger) (host *api.Host,
 		log.Warn("took the state over from a process that was killed and cannot end before it is answered", "process", names(found))
 		return openStore(ctx, h, true)
 	})
+	if kept != nil && errors.Is(err, store.ErrLocked) {
+		log.Warn("did not take the state over", "error", kept)
+	}
 	if known := h.lockedByKilled(err); known != nil {
 		return nil, nil, known
 	}

@@ -28,6 +28,7 @@ type sim struct {
 	n        *namespace.Namespace
 	blocks   map[cid.Cid]blocks.Block
 	parents  map[cid.Cid][]cid.Cid // of each commit
+	decoded  map[cid.Cid]*snapshot.Commit
 	heads    []head.Head
 	bindings []namespace.Binding
 	nodes    []*node
@@ -56,7 +57,8 @@ type node struct {
 var simNames = []string{"a", "b", "c"}
 
 func newSim(t testing.TB, dir string, r *rand.Rand) *sim {
-	s := &sim{t: t, r: r, n: must(namespace.Open(namespace.Secret{1}))(t), blocks: map[cid.Cid]blocks.Block{}, parents: map[cid.Cid][]cid.Cid{}}
+	s := &sim{t: t, r: r, n: must(namespace.Open(namespace.Secret{1}))(t), blocks: map[cid.Cid]blocks.Block{}, parents: map[cid.Cid][]cid.Cid{},
+		decoded: map[cid.Cid]*snapshot.Commit{}}
 	for i := range 3 + r.IntN(3) {
 		x := &node{s: s, path: filepath.Join(dir, strconv.Itoa(i)), has: map[cid.Cid]bool{}, base: map[string]cid.Cid{}, at: map[string]head.Head{}}
 		if r.IntN(3) == 0 {
@@ -103,7 +105,12 @@ func (x *node) commitAt(c cid.Cid) (*snapshot.Commit, error) {
 	if err != nil {
 		return nil, err
 	}
-	return snapshot.DecodeCommit(b)
+	if x.s.decoded[c] == nil {
+		if x.s.decoded[c], err = snapshot.DecodeCommit(b); err != nil {
+			return nil, err
+		}
+	}
+	return x.s.decoded[c], nil
 }
 
 func (x *node) history(ctx context.Context, c cid.Cid) iter.Seq2[snapshot.Ancestor, error] {

@@ -50,6 +50,7 @@ var mayImport = map[string][]string{
 	"namespace":              {"snapshot/dagcbor"},
 	"head":                   {"namespace", "snapshot", "snapshot/dagcbor", "snapshot/unixfs"},
 	"head/table":             {"head", "namespace", "snapshot", "statedb"},
+	"p2p":                    {"namespace"},
 	"pinset":                 {},
 	"pinset/pinsettest":      {"pinset"},
 	"pinset/local":           {"pinset", "snapshot", "snapshot/store"},

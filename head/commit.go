@@ -15,7 +15,7 @@ import (
 // LabelRemoved is the label of a commit that ends a volume. Its value says nothing.
 const LabelRemoved = "removed"
 
-// Open reads the commit of a head, and checks that it is of this volume and has this sequence.
+// Open reads the commit of a head, and checks that it is of this volume, has this sequence, and is a fork or not.
 func (h Head) Open(b blocks.Block) (*snapshot.Commit, error) {
 	if b.Cid() != h.Commit {
 		return nil, fmt.Errorf("block %s is not the head's commit %s: %w", b.Cid(), h.Commit, ErrFormat)
@@ -27,6 +27,9 @@ func (h Head) Open(b blocks.Block) (*snapshot.Commit, error) {
 	if c.Volume != h.Volume.String() || c.Sequence != h.Sequence {
 		return nil, fmt.Errorf("commit %s is state %d of %q, its head says %d of %s: %w",
 			h.Commit, c.Sequence, c.Volume, h.Sequence, h.Volume, ErrFormat)
+	}
+	if c.Fork != h.Fork {
+		return nil, fmt.Errorf("commit %s says %t of being a fork, its head %t: %w", h.Commit, c.Fork, h.Fork, ErrFormat)
 	}
 	return c, nil
 }

@@ -26,6 +26,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/volary/volary/namespace"
+	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/dagcbor"
 )
 
@@ -56,25 +57,34 @@ type Head struct {
 	Commit    cid.Cid
 	Sequence  uint64 // the commit's
 	EndOfLife time.Time
+	Fork      bool   // the commit's: beside a head without this mark it is not where the volume is
 	Record    []byte // all this as an IPNS record
 }
 
-// Sign makes the head of a volume's commit, made at a time. All three are the commit's own, so that the record is the
-// same whenever it is made.
+// keyFork is the metadata of a record that has the mark; its value is true.
+const keyFork = "_fork"
+
+// Sign makes the head of a volume's commit, made at a time, without the mark of a fork; see [SignCommit].
 func Sign(key crypto.PrivKey, commit cid.Cid, sequence uint64, made time.Time) (Head, error) {
-	h, err := sign(key, commit, sequence, made)
+	return SignCommit(key, commit, &snapshot.Commit{Sequence: sequence, Time: made})
+}
+
+// SignCommit makes the head of a volume's commit. All that it says is the commit's own, so that the record is the same
+// whenever it is made.
+func SignCommit(key crypto.PrivKey, root cid.Cid, c *snapshot.Commit) (Head, error) {
+	h, err := sign(key, Head{Commit: root, Sequence: c.Sequence, EndOfLife: endOfLife(c.Time), Fork: c.Fork})
 	if err != nil {
-		return Head{}, fmt.Errorf("sign head %s: %w", commit, err)
+		return Head{}, fmt.Errorf("sign head %s: %w", root, err)
 	}
 	return h, nil
 }
 
-func sign(key crypto.PrivKey, commit cid.Cid, sequence uint64, made time.Time) (Head, error) {
+func sign(key crypto.PrivKey, h Head) (Head, error) {
 	volume, err := namespace.NameOf(key)
 	if err != nil {
 		return Head{}, err
 	}
-	h := Head{Volume: volume, Commit: commit, Sequence: sequence, EndOfLife: endOfLife(made)}
+	h.Volume = volume
 	if err := h.check(); err != nil {
 		return Head{}, err
 	}
@@ -82,7 +92,11 @@ func sign(key crypto.PrivKey, commit cid.Cid, sequence uint64, made time.Time) (
 	if err != nil {
 		return Head{}, err
 	}
-	record, err := ipns.NewRecord(key, value, sequence, h.EndOfLife, cacheFor, ipns.WithV1Compatibility(false), ipns.WithPublicKey(false))
+	options := []ipns.Option{ipns.WithV1Compatibility(false), ipns.WithPublicKey(false)}
+	if h.Fork {
+		options = append(options, ipns.WithMetadata(map[string]any{keyFork: true}))
+	}
+	record, err := ipns.NewRecord(key, value, h.Sequence, h.EndOfLife, cacheFor, options...)
 	if err != nil {
 		return Head{}, err
 	}
@@ -173,6 +187,7 @@ func contents(volume ipns.Name, r *ipns.Record) (h Head, err error) {
 	if h.EndOfLife, err = r.Validity(); err != nil {
 		return bad(err)
 	}
+	h.Fork = r.MetadataExists(keyFork)
 	return h, h.check()
 }
 
@@ -183,6 +198,7 @@ type wireRecord struct {
 	Validity     []byte
 	ValidityType uint64
 	TTL          uint64
+	Fork         bool `cbor:"_fork,omitempty"`
 }
 
 // encode writes the record that a head with the signature of record has.
@@ -194,6 +210,7 @@ func (h Head) encode(record []byte) ([]byte, error) {
 	data, err := dagcbor.Marshal(wireRecord{
 		Value: []byte(h.value()), Sequence: h.Sequence, TTL: uint64(cacheFor),
 		Validity: []byte(h.EndOfLife.UTC().Format(time.RFC3339Nano)), ValidityType: uint64(ipns.ValidityEOL),
+		Fork: h.Fork,
 	})
 	if err != nil {
 		return nil, err
@@ -202,7 +219,14 @@ func (h Head) encode(record []byte) ([]byte, error) {
 }
 
 // Compare orders the heads of one volume, the same on every host: the larger one is where the volume is. That is the
-// one of the larger sequence, then of the smaller commit.
+// one without the mark of a fork, then of the larger sequence, then of the smaller commit. So a head that counts can have
+// a smaller sequence than one that was known before.
 func Compare(a, b Head) int {
+	if a.Fork != b.Fork {
+		if a.Fork {
+			return -1
+		}
+		return 1
+	}
 	return cmp.Or(cmp.Compare(a.Sequence, b.Sequence), bytes.Compare(b.Commit.Bytes(), a.Commit.Bytes()))
 }

@@ -58,9 +58,14 @@ func sample(t testing.TB) Head {
 	return must(Sign(volumeKey(t, "data"), commitCID(t, 1), 5, made))(t)
 }
 
+// sampleFork is the head of a commit with the mark.
+func sampleFork(t testing.TB) Head {
+	return must(SignCommit(volumeKey(t, "data"), commitCID(t, 1), &snapshot.Commit{Sequence: 5, Time: made, Fork: true}))(t)
+}
+
 func TestHeadReadsBackAsSigned(t *testing.T) {
 	for _, want := range []Head{
-		sample(t),
+		sample(t), sampleFork(t),
 		must(Sign(volumeKey(t, "data"), commitCID(t, 2), MaxSequence, time.Unix(0, 0)))(t),
 		must(Sign(volumeKey(t, "data"), commitCID(t, 3), 1, time.Unix(0, 1<<63-1)))(t),
 		must(Sign(volumeKey(t, "data"), commitCID(t, 3), 1, time.Date(9990, 1, 1, 0, 0, 0, 0, time.Local)))(t),
@@ -73,15 +78,16 @@ func TestHeadReadsBackAsSigned(t *testing.T) {
 }
 
 func TestHeadEqualsTheGoldenFile(t *testing.T) {
-	file := filepath.Join("testdata", "golden", "record.ipns")
-	got := sample(t).Record
-	if *update {
-		if err := os.WriteFile(file, got, 0o644); err != nil {
-			t.Fatal(err)
+	for name, got := range map[string][]byte{"record.ipns": sample(t).Record, "record-fork.ipns": sampleFork(t).Record} {
+		file := filepath.Join("testdata", "golden", name)
+		if *update {
+			if err := os.WriteFile(file, got, 0o644); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	if want := must(os.ReadFile(file))(t); !bytes.Equal(want, got) {
-		t.Errorf("a published format has changed:\n got %q\nwant %q", got, want)
+		if want := must(os.ReadFile(file))(t); !bytes.Equal(want, got) {
+			t.Errorf("%s: a published format has changed:\n got %q\nwant %q", name, got, want)
+		}
 	}
 }
 
@@ -171,15 +177,17 @@ func TestSignedRecordsThatAreNoHeadsAreRefused(t *testing.T) {
 		ttl   time.Duration
 		opts  []ipns.Option
 	}{
-		"another path":      {"/ipfs/" + commit + "/meta", cacheFor, nil},
-		"path below":        {"/ipfs/" + commit + "/tree/etc", cacheFor, nil},
-		"no path":           {"/ipfs/" + commit, cacheFor, nil},
-		"an IPNS name":      {"/ipns/" + volume.String() + "/tree", cacheFor, nil},
-		"another base":      {"/ipfs/" + must(commitCID(t, 1).StringOfBase('z'))(t) + "/tree", cacheFor, nil},
-		"another cache":     {"/ipfs/" + commit + "/tree", time.Hour, nil},
-		"metadata":          {"/ipfs/" + commit + "/tree", cacheFor, []ipns.Option{ipns.WithMetadata(map[string]any{"_x": "y"})}},
-		"the first version": {"/ipfs/" + commit + "/tree", cacheFor, []ipns.Option{ipns.WithV1Compatibility(true)}},
-		"key embedded":      {"/ipfs/" + commit + "/tree", cacheFor, []ipns.Option{ipns.WithPublicKey(true)}},
+		"another path":       {"/ipfs/" + commit + "/meta", cacheFor, nil},
+		"path below":         {"/ipfs/" + commit + "/tree/etc", cacheFor, nil},
+		"no path":            {"/ipfs/" + commit, cacheFor, nil},
+		"an IPNS name":       {"/ipns/" + volume.String() + "/tree", cacheFor, nil},
+		"another base":       {"/ipfs/" + must(commitCID(t, 1).StringOfBase('z'))(t) + "/tree", cacheFor, nil},
+		"another cache":      {"/ipfs/" + commit + "/tree", time.Hour, nil},
+		"metadata":           {"/ipfs/" + commit + "/tree", cacheFor, []ipns.Option{ipns.WithMetadata(map[string]any{"_x": "y"})}},
+		"a fork that is not": {"/ipfs/" + commit + "/tree", cacheFor, []ipns.Option{ipns.WithMetadata(map[string]any{"_fork": false})}},
+		"a word for a fork":  {"/ipfs/" + commit + "/tree", cacheFor, []ipns.Option{ipns.WithMetadata(map[string]any{"_fork": "true"})}},
+		"the first version":  {"/ipfs/" + commit + "/tree", cacheFor, []ipns.Option{ipns.WithV1Compatibility(true)}},
+		"key embedded":       {"/ipfs/" + commit + "/tree", cacheFor, []ipns.Option{ipns.WithPublicKey(true)}},
 	} {
 		opts := append([]ipns.Option{ipns.WithV1Compatibility(false)}, tc.opts...)
 		r := must(ipns.NewRecord(key, must(path.NewPath(tc.value))(t), 1, made, tc.ttl, opts...))(t)
@@ -196,10 +204,11 @@ func TestHeadsAreOrderedTheSameEverywhere(t *testing.T) {
 		a, b = b, a
 	}
 	heads := []Head{
+		sampleFork(t), must(SignCommit(key, b, &snapshot.Commit{Sequence: 9, Time: made, Fork: true}))(t),
 		must(Sign(key, b, 4, made.Add(time.Hour)))(t), must(Sign(key, a, 4, made))(t), must(Sign(key, b, 5, made))(t), must(Sign(key, a, 5, made.Add(-time.Hour)))(t),
 	}
-	if !slices.IsSortedFunc(heads, Compare) || Compare(heads[0], heads[1]) == 0 || Compare(heads[3], heads[3]) != 0 {
-		t.Error("the smaller commit of the larger sequence is not the largest")
+	if !slices.IsSortedFunc(heads, Compare) || Compare(heads[2], heads[3]) == 0 || Compare(heads[3], heads[3]) != 0 {
+		t.Error("the largest is not the smaller commit of the larger sequence that is no fork")
 	}
 }
 
@@ -232,6 +241,18 @@ func TestCommitOfAHeadMustBeTheOneItMeans(t *testing.T) {
 		if _, err := h.Open(must(b.Get(t.Context(), tc.commit))(t)); !errors.Is(err, tc.want) {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+	child := &snapshot.Commit{Tree: commitCID(t, 1), Volume: volume, Fork: true, Time: made, Consistency: snapshot.Clean}
+	if err := snapshot.Extend(t.Context(), b, child, commit(volume, 1)); err != nil {
+		t.Fatal(err)
+	}
+	fork := stored(t, b, child)
+	blk := must(b.Get(t.Context(), fork))(t)
+	if _, err := must(SignCommit(key, fork, child))(t).Open(blk); err != nil {
+		t.Errorf("a fork: %v", err)
+	}
+	if _, err := must(Sign(key, fork, 2, made))(t).Open(blk); !errors.Is(err, ErrFormat) {
+		t.Errorf("a fork that its head does not say to be one: %v", err)
 	}
 	if _, err := sample(t).Open(must(b.Get(t.Context(), commit(volume, 1)))(t)); !errors.Is(err, ErrFormat) {
 		t.Errorf("another block: %v", err)
@@ -266,6 +287,7 @@ func FuzzHeadReencodesToTheSameBytes(f *testing.F) {
 	key := volumeKey(f, "data")
 	h := sample(f)
 	f.Add(h.Record)
+	f.Add(sampleFork(f).Record)
 	f.Add(must(Sign(key, commitCID(f, 2), 1, time.Unix(0, 0)))(f).Record)
 	f.Fuzz(func(t *testing.T, record []byte) {
 		_, err := Verify(h.Volume, record)

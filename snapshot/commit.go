@@ -70,6 +70,9 @@ type Commit struct {
 	// NoXattrs says that no entry has extended attributes, so that a mount need not look for them file by file.
 	// False says nothing.
 	NoXattrs bool
+	// Fork says that the host that made this knew of a head of the volume that it does not come after. Beside a head
+	// without this mark it does not become the volume's head.
+	Fork bool
 }
 
 // encryptionNone is the only value of the encryption field; the field is there so that a later format can
@@ -94,6 +97,7 @@ type wireCommit struct {
 	Encryption  string            `cbor:"encryption"`
 	Stats       wireStats         `cbor:"stats"`
 	NoXattrs    bool              `cbor:"noxattrs,omitempty"`
+	Fork        bool              `cbor:"fork,omitempty"`
 }
 
 type wireAncestor struct {
@@ -126,7 +130,7 @@ func EncodeCommit(c *Commit) (blocks.Block, error) {
 		Recent: ancestorsToWire(c.Recent), Older: dagcbor.Link{Cid: c.Older},
 		Volume: c.Volume, Sequence: c.Sequence, Time: c.Time.UnixNano(), Author: c.Author, Message: c.Message,
 		Labels: c.Labels, Import: wireImport(c.Import), Consistency: string(c.Consistency),
-		Encryption: encryptionNone, Stats: wireStats(c.Stats), NoXattrs: c.NoXattrs,
+		Encryption: encryptionNone, Stats: wireStats(c.Stats), NoXattrs: c.NoXattrs, Fork: c.Fork,
 	}
 	for _, p := range c.Parents {
 		w.Parents = append(w.Parents, p.Bytes())
@@ -151,7 +155,7 @@ func DecodeCommit(b blocks.Block) (*Commit, error) {
 		Tree: w.Tree.Cid, Meta: w.Meta.Cid, Recent: recent, Older: w.Older.Cid,
 		Volume: w.Volume, Sequence: w.Sequence, Time: time.Unix(0, w.Time).UTC(), Author: w.Author,
 		Message: w.Message, Labels: w.Labels, Import: ImportInfo(w.Import),
-		Consistency: Consistency(w.Consistency), Stats: Stats(w.Stats), NoXattrs: w.NoXattrs,
+		Consistency: Consistency(w.Consistency), Stats: Stats(w.Stats), NoXattrs: w.NoXattrs, Fork: w.Fork,
 	}
 	for _, p := range w.Parents {
 		parent, err := castCID(p)
@@ -188,6 +192,8 @@ func (c *Commit) check() error {
 		bad = "a text is not UTF-8"
 	case len(c.Recent) > MaxRecent:
 		bad = fmt.Sprintf("%d recent ancestors are more than %d", len(c.Recent), MaxRecent)
+	case c.Fork && (c.Volume == "" || len(c.Parents) == 0):
+		bad = "a fork of nothing"
 	case len(c.Parents) > 0 && len(c.Recent) == 0, c.Older.Defined() && len(c.Recent) == 0:
 		bad = "a history without recent ancestors"
 	}

@@ -53,7 +53,9 @@ func TestCommitReadsBackAsWritten(t *testing.T) {
 	minimal := &snapshot.Commit{Tree: node(t, "tree").Cid(), Sequence: 1, Time: time.Unix(0, 0).UTC(), Consistency: snapshot.Clean, Labels: map[string]string{}}
 	plain := *minimal
 	plain.NoXattrs = true
-	for name, want := range map[string]*snapshot.Commit{"full": sample(t), "minimal": minimal, "without xattrs": &plain} {
+	fork := sample(t)
+	fork.Fork = true
+	for name, want := range map[string]*snapshot.Commit{"full": sample(t), "minimal": minimal, "without xattrs": &plain, "fork": fork} {
 		blk, err := snapshot.EncodeCommit(want)
 		if err != nil {
 			t.Fatal(err)
@@ -98,6 +100,9 @@ func TestCommitEqualsTheGoldenFile(t *testing.T) {
 	plain.NoXattrs = true
 	equalsGolden(t, encoded(t, sample(t)), "commit.cbor")
 	equalsGolden(t, encoded(t, plain), "commit-noxattrs.cbor")
+	fork := sample(t)
+	fork.Fork = true
+	equalsGolden(t, encoded(t, fork), "commit-fork.cbor")
 }
 
 func encoded(t *testing.T, c *snapshot.Commit) blocks.Block {

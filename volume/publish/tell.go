@@ -87,7 +87,7 @@ func (h *Heads) moved(ctx context.Context, v table.Volume, at volume.At, key cry
 	if c.Volume != at.ID {
 		return fmt.Errorf("%s is not a state of %s", at.Head, at.Name)
 	}
-	next, err := head.Sign(key, at.Head, c.Sequence, c.Time)
+	next, err := head.SignCommit(key, at.Head, c)
 	if err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (h *Heads) ended(ctx context.Context, v table.Volume, t volume.Told, key cr
 	if err := h.o.Pins.Add(ctx, pin); err != nil {
 		return err
 	}
-	next, err := head.Sign(key, blk.Cid(), c.Sequence, c.Time)
+	next, err := head.SignCommit(key, blk.Cid(), c)
 	if err != nil {
 		return err
 	}

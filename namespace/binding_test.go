@@ -116,6 +116,22 @@ func TestBindingOfAnotherNamespaceOrChangedIsRefused(t *testing.T) {
 	}
 }
 
+func TestWhatIsRememberedIsWhatWasVerified(t *testing.T) {
+	n := known(t, 1)
+	verify := n.Remembering()
+	want := derived(t, n)
+	forged := bytes.Clone(want.Data)
+	forged[len(forged)-1] ^= 1
+	for range 2 {
+		if got := must(verify(want.Data))(t); Compare(got, want) != 0 || !bytes.Equal(got.Data, want.Data) {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+		if _, err := verify(forged); err == nil {
+			t.Error("a forged binding was taken")
+		}
+	}
+}
+
 func TestBindingThatMeansNothingIsNotRead(t *testing.T) {
 	n := known(t, 1)
 	good := wireBinding{Kind: bindingKind, Name: "data", Volume: derived(t, n).Volume.String(), Generation: 1, Life: 2}

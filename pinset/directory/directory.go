@@ -134,26 +134,6 @@ func sizeOf(p pinset.Pin) int {
 	return size
 }
 
-// mostRemembered bounds the memory for bindings that were verified: a volume's pins mostly have the same.
-const mostRemembered = 4096
-
-func remembering(verify func([]byte) (namespace.Binding, error)) func([]byte) (namespace.Binding, error) {
-	seen := map[string]namespace.Binding{}
-	return func(data []byte) (namespace.Binding, error) {
-		if b, ok := seen[string(data)]; ok {
-			return b, nil
-		}
-		b, err := verify(data)
-		if err == nil {
-			if len(seen) == mostRemembered {
-				clear(seen)
-			}
-			seen[string(data)] = b
-		}
-		return b, err
-	}
-}
-
 // Dropped counts the pins that were passed over.
 type Dropped struct {
 	Other, Oversized, Malformed, Forged, Misnamed int
@@ -176,7 +156,7 @@ func (d *Dropped) count(err error) {
 // error of the pins themselves.
 func Entries(n *namespace.Namespace, pins iter.Seq2[pinset.Pin, error], d *Dropped) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		verify := remembering(n.Verify)
+		verify := n.Remembering()
 		for p, err := range pins {
 			if err != nil {
 				yield(Entry{}, fmt.Errorf("read the directory of volumes: %w", err))

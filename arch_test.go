@@ -51,6 +51,7 @@ var mayImport = map[string][]string{
 	"head":                   {"namespace", "snapshot", "snapshot/dagcbor", "snapshot/unixfs"},
 	"head/table":             {"head", "namespace", "snapshot", "statedb"},
 	"p2p":                    {"namespace"},
+	"head/gossip":            {"head", "head/table", "namespace", "snapshot/dagcbor"},
 	"pinset":                 {},
 	"pinset/pinsettest":      {"pinset"},
 	"pinset/local":           {"pinset", "snapshot", "snapshot/store"},

@@ -1,0 +1,155 @@
+// Package gossip carries the heads and names of a namespace's volumes between its hosts: what one publishes all others
+// hear within a moment, and what was missed is made up for.
+//
+// Start with [New]: it joins the host to the namespace's topic. [Gossip.Publish] tells others what this host did;
+// Options.Hear is given what they tell.
+//
+// It guarantees: what is heard was signed by the namespace and by the volume; what comes from a peer is bounded in size
+// and number before it is looked at, and a peer that sends too much, or what is not signed, is no longer listened to.
+package gossip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/ipfs/boxo/ipns"
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/volary/volary/head"
+	"github.com/volary/volary/head/table"
+	"github.com/volary/volary/namespace"
+)
+
+// Known is what this host knows: a [table.Table]. All methods are safe for concurrent use and do not wait for the
+// network.
+type Known interface {
+	// Volume returns what is known of a volume. The error wraps table.ErrUnknown.
+	Volume(volume ipns.Name) (table.Volume, error)
+	// Volumes returns all volumes, in any order.
+	Volumes() ([]table.Volume, error)
+	// Knows reports whether a binding, and a head of its volume unless it is zero, say nothing new.
+	Knows(ctx context.Context, h head.Head, b namespace.Binding) (bool, error)
+}
+
+var _ Known = (*table.Table)(nil)
+
+// Options of Gossip. Namespace, Known and Hear are required.
+type Options struct {
+	Namespace *namespace.Namespace
+	Known     Known
+	// Hear takes over what others told, verified. It is called from one goroutine, with at most DefaultBatch heads.
+	// After an error the same is told again later.
+	Hear func(ctx context.Context, news table.News) error
+	Log  *slog.Logger // nil discards
+
+	// Rate and Burst say how many messages a peer may send in a second, and at once after it was silent: DefaultRate
+	// and DefaultBurst unless set.
+	Rate, Burst int
+}
+
+const (
+	DefaultRate  = 500
+	DefaultBurst = 5000
+	DefaultBatch = 256
+
+	// coalesce is how long it is waited for more before Hear is called.
+	coalesce = 5 * time.Millisecond
+)
+
+// Gossip is a host among those of its namespace. It must be made by New; all methods are safe for concurrent use.
+type Gossip struct {
+	o      Options
+	h      host.Host
+	log    *slog.Logger
+	verify func([]byte) (namespace.Binding, error)
+	limits *limits
+	topic  *pubsub.Topic
+	heard  chan heard
+
+	flooders chan peer.ID // to be disconnected
+
+	end  context.CancelFunc
+	work sync.WaitGroup
+}
+
+// New joins a host to the others of the namespace that it is, or will be, connected to. It ends with Close, or with ctx.
+func New(ctx context.Context, h host.Host, o Options) (*Gossip, error) {
+	if o.Namespace == nil || o.Known == nil || o.Hear == nil {
+		return nil, errors.New("gossip wants a namespace, what is known and who hears")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	g := &Gossip{
+		o: o, h: h, log: o.Log, verify: o.Namespace.Remembering(), heard: make(chan heard), flooders: make(chan peer.ID, 16),
+		limits: newLimits(withDefault(o.Rate, DefaultRate), withDefault(o.Burst, DefaultBurst)),
+	}
+	ctx, g.end = context.WithCancel(ctx)
+	if err := g.join(ctx); err != nil {
+		g.end()
+		return nil, fmt.Errorf("join the hosts of namespace %s: %w", o.Namespace.ID(), err)
+	}
+	g.work.Go(func() { g.hear(ctx) })
+	g.work.Go(func() { g.dismiss(ctx) })
+	return g, nil
+}
+
+func withDefault(n, otherwise int) int {
+	if n == 0 {
+		return otherwise
+	}
+	return n
+}
+
+// Close leaves the others. Hear is not called any more once it returns.
+func (g *Gossip) Close() error {
+	g.end()
+	for _, p := range protocols {
+		g.h.RemoveStreamHandler(p)
+	}
+	g.work.Wait()
+	return nil
+}
+
+// Publish tells the others heads and bindings that are in Known. It does not wait until they heard: whoever is not
+// connected now is told later.
+func (g *Gossip) Publish(ctx context.Context, told table.News) error {
+	bindings := map[ipns.Name]namespace.Binding{}
+	for _, b := range told.Bindings {
+		bindings[b.Volume] = b
+	}
+	var all []news
+	for _, h := range told.Heads {
+		b, ok := bindings[h.Volume]
+		if !ok {
+			v, err := g.o.Known.Volume(h.Volume)
+			if err != nil {
+				return fmt.Errorf("publish %s: %w", h.Commit, err)
+			}
+			b = v.Binding
+		}
+		all = append(all, news{b, h})
+		delete(bindings, h.Volume)
+	}
+	for _, b := range told.Bindings {
+		if _, alone := bindings[b.Volume]; alone {
+			all = append(all, news{binding: b})
+		}
+	}
+	for _, n := range all {
+		data, err := n.encode()
+		if err == nil {
+			err = g.topic.Publish(ctx, data)
+		}
+		if err != nil {
+			return fmt.Errorf("publish %q: %w", n.binding.Name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,145 @@
+package gossip
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"testing"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	pb "github.com/libp2p/go-libp2p-pubsub/pb"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/volary/volary/head"
+	"github.com/volary/volary/namespace"
+)
+
+// stranger is a host that says on the topic whatever it likes.
+type stranger struct {
+	t     testing.TB
+	p2p   host.Host
+	topic *pubsub.Topic
+}
+
+func newStranger(t testing.TB, to *member) *stranger {
+	t.Helper()
+	s := &stranger{t: t, p2p: listening(t)}
+	ps := must(pubsub.NewGossipSub(t.Context(), s.p2p,
+		pubsub.WithGossipSubProtocols(protocols, func(pubsub.GossipSubFeature, protocol.ID) bool { return true }),
+		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), pubsub.WithNoAuthor(),
+		pubsub.WithMessageIdFn(messageID), pubsub.WithFloodPublish(true),
+	))(t)
+	s.topic = must(ps.Join(to.topicName()))(t)
+	must(s.topic.Subscribe())(t)
+	events := must(s.topic.EventHandler())(t)
+	check(t, s.p2p.Connect(t.Context(), peer.AddrInfo{ID: to.p2p.ID(), Addrs: to.p2p.Addrs()}))
+	must(events.NextPeerEvent(t.Context()))(t)
+	return s
+}
+
+func (s *stranger) say(data []byte) {
+	s.t.Helper()
+	check(s.t, s.topic.Publish(s.t.Context(), data))
+}
+
+// heardOnly looks that nothing was heard but of one volume.
+func (h *member) heardOnly(of news) {
+	h.t.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.calls {
+		for _, b := range c.Bindings {
+			if b.Volume != of.binding.Volume {
+				h.t.Errorf("heard of %q", b.Name)
+			}
+		}
+	}
+}
+
+func TestWhatIsNotSignedIsNotHeard(t *testing.T) {
+	a := newMember(t, Options{})
+	theirs := must(namespace.Open(namespace.Secret{9}))(t)
+	n := volumeAt(t, ours(t), "data", 1, "a state")
+	data := encoded(t, n)
+	for i, bad := range [][]byte{
+		data[:len(data)-1],
+		encoded(t, volumeAt(t, theirs, "theirs", 2, "a state")),
+		wire(t, wireNews{newsKind, volumeAt(t, ours(t), "forged", 1, "x").binding.Data, n.head.Record}),
+		make([]byte, MaxNews+1),
+	} {
+		s := newStranger(t, a)
+		s.say(bad)
+		next := volumeAt(t, ours(t), "data", uint64(2+i), "after it")
+		s.say(encoded(t, next))
+		a.untilAt(next)
+	}
+	a.heardOnly(n)
+}
+
+func TestAPeerThatForgesIsNotListenedTo(t *testing.T) {
+	a := newMember(t, Options{})
+	s := newStranger(t, a)
+	for i := range 5 {
+		s.say([]byte{byte(i)})
+	}
+	refused, n := volumeAt(t, ours(t), "refused", 1, "a state"), volumeAt(t, ours(t), "data", 1, "a state")
+	s.say(encoded(t, refused))
+	newStranger(t, a).say(encoded(t, n))
+	a.untilAt(n)
+	a.heardOnly(n)
+}
+
+// flood is a host that says things, beside GossipSub, which says nothing twice, until it is disconnected.
+func flood(t *testing.T, to *member, what func(i int) []byte) {
+	t.Helper()
+	ctx, done := context.WithTimeout(t.Context(), wait)
+	defer done()
+	h := listening(t)
+	check(t, h.Connect(ctx, peer.AddrInfo{ID: to.p2p.ID(), Addrs: to.p2p.Addrs()}))
+	stream := must(h.NewStream(ctx, to.p2p.ID(), protocols...))(t)
+	topic := to.topicName()
+	for i := 0; ctx.Err() == nil; i++ {
+		rpc := must(proto.Marshal(&pb.RPC{Publish: []*pb.Message{{Data: what(i), Topic: &topic}}}))(t)
+		if _, err := stream.Write(append(binary.AppendUvarint(nil, uint64(len(rpc))), rpc...)); err != nil {
+			break
+		}
+	}
+	if _, err := h.NewStream(network.WithNoDial(ctx, "is it still connected"), to.p2p.ID(), protocols...); err == nil || ctx.Err() != nil {
+		t.Fatal("still connected")
+	}
+}
+
+func TestAPeerThatFloodsIsDisconnectedAndOthersAreHeard(t *testing.T) {
+	known := volumeAt(t, ours(t), "known", 1, "a state")
+	for what, say := range map[string]func(i int) []byte{
+		"what is not signed":   func(i int) []byte { return fmt.Append(nil, i) },
+		"what is known":        func(int) []byte { return encoded(t, known) },
+		"more than is allowed": func(i int) []byte { return encoded(t, volumeAt(t, ours(t), "many", 1, fmt.Sprint(i))) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			a := newMember(t, Options{Rate: 10, Burst: 20})
+			a.know(known)
+			flood(t, a, say)
+			n := volumeAt(t, ours(t), "data", 1, "a state")
+			newStranger(t, a).say(encoded(t, n))
+			a.untilAt(n)
+		})
+	}
+}
+
+func TestWhatIsKnownIsNotHeardAgain(t *testing.T) {
+	a := newMember(t, Options{})
+	s := newStranger(t, a)
+	known, next := volumeAt(t, ours(t), "data", 2, "a state"), volumeAt(t, ours(t), "other", 1, "another")
+	a.know(known)
+	s.say(encoded(t, known))
+	known.head = head.Head{}
+	s.say(encoded(t, known))
+	s.say(encoded(t, next))
+	a.untilAt(next)
+	a.heardOnly(next)
+}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // ErrAddress says that a text is no address of the kind it should be of.
@@ -64,6 +65,19 @@ func ParsePeer(text string, private bool) (peer.AddrInfo, error) {
 		return *info, fmt.Errorf("%q: %w", text, err)
 	}
 	return *info, nil
+}
+
+// IsExact reports whether others reach a host that listens at a where a says: not at any address, nor any port.
+func IsExact(a ma.Multiaddr) bool {
+	if manet.IsIPUnspecified(a) {
+		return false
+	}
+	for _, code := range []int{ma.P_TCP, ma.P_UDP} {
+		if port, err := a.ValueForProtocol(code); err == nil && port == "0" {
+			return false
+		}
+	}
+	return true
 }
 
 // checkTransport refuses what a host has no transport for.

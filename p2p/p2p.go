@@ -153,7 +153,11 @@ func (h *Host) Libp2p() host.Host { return h.libp2p }
 
 // Addrs are where others reach this host, with its ID; none if it does not listen.
 func (h *Host) Addrs() ([]ma.Multiaddr, error) {
-	return peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: h.libp2p.ID(), Addrs: h.libp2p.Addrs()})
+	addrs := h.libp2p.Addrs()
+	if len(addrs) == 0 {
+		return nil, nil
+	}
+	return peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: h.libp2p.ID(), Addrs: addrs})
 }
 
 // Traffic is how many bytes came and went over streams since the host was made.

@@ -35,15 +35,19 @@ type config struct {
 	Cluster         []string `toml:"cluster" json:"cluster"`                     // REST APIs of peers of the cluster that replicates; none: nobody does
 	ClusterAuthFile string   `toml:"cluster_auth_file" json:"cluster_auth_file"` // file with user and password
 	Replicas        string   `toml:"replicas" json:"replicas"`                   // how many there are to be, MIN-MAX; empty: the cluster's own default
+
+	Listen []string `toml:"listen" json:"listen"` // where other hosts of the namespace reach this one; none: they do not
+	Peers  []string `toml:"peers" json:"peers"`   // hosts of the namespace to be connected to
 }
 
 // configKeys are those of config.toml, in the order they are shown.
-const configKeys = "chunker, socket_group, io_timeout, reserve, kubo, kubo_auth_file, fetch_timeout, cache_size, cluster, cluster_auth_file and replicas"
+const configKeys = "chunker, socket_group, io_timeout, reserve, kubo, kubo_auth_file, fetch_timeout, cache_size, cluster, cluster_auth_file, replicas, listen and peers"
 
 func defaultConfig() config {
 	return config{
 		Chunker: importer.DefaultChunker, IOTimeout: view.DefaultIOTimeout.String(), Reserve: bytesText(volume.DefaultReserve),
 		FetchTimeout: kubo.DefaultFetchTimeout.String(), CacheSize: "10GiB", Cluster: []string{},
+		Listen: []string{}, Peers: []string{},
 	}
 }
 
@@ -72,7 +76,8 @@ func (c config) check() error {
 	if len(c.Cluster) > 0 && c.Kubo == "" {
 		return errors.New("a cluster replicates what is in a Kubo daemon: give kubo as well")
 	}
-	return nil
+	_, _, err := c.addresses(false)
+	return err
 }
 
 // replicas are the least and the most that are wanted of a pin; both are 0 if the cluster is to choose.
@@ -132,7 +137,7 @@ func (h *home) readConfig(c *cli.Context) error {
 	h.config = defaultConfig()
 	md, err := toml.DecodeFile(file, &h.config)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return usagef("%s: %v\nvalues are in quotes, like replicas = \"2-3\", and cluster is a list: cluster = [\"http://127.0.0.1:9094\"]", file, err)
+		return usagef("%s: %v\nvalues are in quotes, like replicas = \"2-3\", and cluster, listen and peers are lists: cluster = [\"http://127.0.0.1:9094\"]", file, err)
 	}
 	if unknown := md.Undecoded(); len(unknown) > 0 {
 		return usagef("%s: unknown key %q\nknown are %s", file, unknown[0].String(), configKeys)
@@ -167,10 +172,14 @@ func credentials(file string) (token, user, password string, _ error) {
 
 // text is the settings as a file that says the same.
 func (c config) text() string {
-	quoted := make([]string, len(c.Cluster))
-	for i, u := range c.Cluster {
-		quoted[i] = strconv.Quote(u)
+	list := func(texts []string) string {
+		quoted := make([]string, len(texts))
+		for i, u := range texts {
+			quoted[i] = strconv.Quote(u)
+		}
+		return strings.Join(quoted, ", ")
 	}
-	return fmt.Sprintf("chunker = %q\nsocket_group = %q\nio_timeout = %q\nreserve = %q\nkubo = %q\nkubo_auth_file = %q\nfetch_timeout = %q\ncache_size = %q\ncluster = [%s]\ncluster_auth_file = %q\nreplicas = %q\n",
-		c.Chunker, c.SocketGroup, c.IOTimeout, c.Reserve, c.Kubo, c.KuboAuthFile, c.FetchTimeout, c.CacheSize, strings.Join(quoted, ", "), c.ClusterAuthFile, c.Replicas)
+	return fmt.Sprintf("chunker = %q\nsocket_group = %q\nio_timeout = %q\nreserve = %q\nkubo = %q\nkubo_auth_file = %q\nfetch_timeout = %q\ncache_size = %q\ncluster = [%s]\ncluster_auth_file = %q\nreplicas = %q\nlisten = [%s]\npeers = [%s]\n",
+		c.Chunker, c.SocketGroup, c.IOTimeout, c.Reserve, c.Kubo, c.KuboAuthFile, c.FetchTimeout, c.CacheSize, list(c.Cluster), c.ClusterAuthFile, c.Replicas,
+		list(c.Listen), list(c.Peers))
 }

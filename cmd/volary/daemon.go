@@ -93,6 +93,14 @@ func serve(ctx context.Context, h *home, gid int) error {
 		return err
 	}
 	defer volumes.close()
+	network, err := h.startNetwork(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer network.close()
+	if network != nil {
+		host.Network = network
+	}
 	server, err := api.NewServer(host, api.ServerOptions{Logger: log, Version: version(), Kinds: errorKinds})
 	if err != nil {
 		return err
@@ -101,6 +109,7 @@ func serve(ctx context.Context, h *home, gid int) error {
 	if err := server.Serve(ctx, listener); err != nil {
 		return err
 	}
+	network.close()
 	return errors.Join(volumes.close(), host.Close())
 }
 

@@ -21,7 +21,7 @@ func doctorCommand() *cli.Command {
 	return command(cli.Command{
 		Name:  "doctor",
 		Usage: "check what this host depends on, and say what to do about it",
-		Description: "Looks at the state directory, the kernel, the daemon, Kubo and the cluster, the broken ones first, then the slow ones.\n" +
+		Description: "Looks at the state directory, the kernel, the daemon, the network, Kubo and the cluster, the broken ones first, then the slow ones.\n" +
 			"What it writes to measure, a file, a few blocks and a pin for each cluster endpoint, it removes again; of each such pin\n" +
 			"a block of 64 bytes stays in the Kubo daemons until they collect. Exit code 12: something is broken.",
 		Action: doctor,
@@ -78,7 +78,7 @@ func doctor(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	local := []check{h.checkDisk, checkKernel, checkFileSystems, checkCgroups, h.checkDaemon}
+	local := []check{h.checkDisk, checkKernel, checkFileSystems, checkCgroups, h.checkDaemon, h.checkNetwork}
 	var fs []finding
 	// One after the other: what is measured at the same time is in each other's way.
 	for _, check := range append(local, h.remoteChecks()...) {

@@ -132,7 +132,7 @@ func exitCode(err error) int {
 		return exitOK
 	case is(errDiffer):
 		return exitDiffer
-	case errors.As(err, &usage) || is(volume.ErrInvalid, api.ErrNoCluster):
+	case errors.As(err, &usage) || is(volume.ErrInvalid, api.ErrNoCluster, api.ErrNoNetwork):
 		return exitUsage
 	case is(volume.ErrExist):
 		return exitExists
@@ -173,6 +173,8 @@ func hintFor(code int, err error) string {
 		return "start one as root, `volary daemon`, and run the command again"
 	case errors.Is(err, api.ErrNoCluster):
 		return "give kubo and cluster in config.toml, --kubo and --cluster, or VOLARY_KUBO and VOLARY_CLUSTER"
+	case errors.Is(err, api.ErrNoNetwork):
+		return "give listen or peers in config.toml, and start the daemon again"
 	case code == exitNewer:
 		return "use a newer volary with this state"
 	case errors.Is(err, snapshot.ErrNotFetched):

@@ -244,15 +244,19 @@ func (h *home) peerID() (string, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return strings.TrimSpace(string(b)), err
 	}
-	id, err := h.identity()
+	key, err := h.identityKey()
+	if err != nil {
+		return "", err
+	}
+	id, err := peer.IDFromPrivateKey(key)
 	if err != nil {
 		return "", err
 	}
 	return id.String(), durable.WriteFile(h.path("peer-id"), []byte(id.String()+"\n"), 0o644)
 }
 
-// identity reads the host's key, or makes it.
-func (h *home) identity() (peer.ID, error) {
+// identityKey reads the host's key, or makes it.
+func (h *home) identityKey() (crypto.PrivKey, error) {
 	file := h.path("identity")
 	b, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -262,13 +266,13 @@ func (h *home) identity() (peer.ID, error) {
 		}
 	}
 	if err != nil {
-		return "", fmt.Errorf("read identity: %w", err)
+		return nil, fmt.Errorf("read identity: %w", err)
 	}
 	key, err := crypto.UnmarshalPrivateKey(b)
 	if err != nil {
-		return "", fmt.Errorf("%s is not a key: %w", file, store.ErrCorrupt)
+		return nil, fmt.Errorf("%s is not a key: %w", file, store.ErrCorrupt)
 	}
-	return peer.IDFromPrivateKey(key)
+	return key, nil
 }
 
 func newIdentity(file string) error {

@@ -19,6 +19,9 @@ func initCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "chunker", Usage: "how later snapshots cut files into blocks: `size-N, rabin-MIN-AVG-MAX or buzhash`"},
 			&cli.StringFlag{Name: "join", Usage: "`TOKEN` of a namespace that other hosts are in: what `volary token` prints there"},
+			&cli.StringFlag{Name: "swarm-key", Usage: "`FILE` with the key of an IPFS swarm that the namespace's hosts are to be in, or none for a swarm that is not private; default: one derived from the namespace's secret"},
+			&cli.StringSliceFlag{Name: "listen", Usage: "`ADDRESS` at which other hosts of the namespace are to reach this one: IP:PORT or a multiaddress; repeatable"},
+			&cli.StringSliceFlag{Name: "peer", Usage: "`ADDRESS` of a host of the namespace: /ip4/IP/tcp/PORT/p2p/ID; repeatable"},
 			&cli.StringFlag{Name: "kubo", Usage: "`ADDRESS` of the RPC of the Kubo daemon that is to have the blocks: a URL or multiaddress"},
 			&cli.StringFlag{Name: "kubo-auth-file", Usage: "`FILE` with \"bearer TOKEN\" or \"USER:PASSWORD\" for it"},
 			&cli.StringFlag{Name: "cluster", Usage: "`URLS` of REST APIs of one IPFS Cluster, separated by commas"},

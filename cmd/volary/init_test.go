@@ -12,14 +12,10 @@ import (
 	"github.com/volary/volary/namespace"
 )
 
-// newToken is a token of a namespace that no other is.
-func newToken(t *testing.T) string {
+// someToken is a token of a namespace that no other is.
+func someToken(t *testing.T) string {
 	t.Helper()
-	ns, err := namespace.Open(namespace.NewSecret())
-	if err != nil {
-		t.Fatal(err)
-	}
-	token, err := ns.Token(namespace.Swarm{Mode: namespace.SwarmDerived}, false)
+	token, err := newToken(namespace.Swarm{Mode: namespace.SwarmDerived})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +25,7 @@ func newToken(t *testing.T) string {
 func TestAnInitThatWasCutGoesOnInNoOtherNamespace(t *testing.T) {
 	for _, at := range []string{"config.toml", "identity", "peer-id"} {
 		t.Run(at, func(t *testing.T) {
-			dir, token := t.TempDir(), newToken(t)
+			dir, token := t.TempDir(), someToken(t)
 			home := filepath.Join(dir, "state")
 			join := []string{"--home", home, "init", "--chunker", "size-65536", "--join", token}
 			// A directory with files where a file is to be stops it there.
@@ -62,7 +58,7 @@ func TestOfSeveralInitsOneIsDoneAndTheOthersAreTold(t *testing.T) {
 	var done []string
 	var work sync.WaitGroup
 	for range 8 {
-		token := newToken(t)
+		token := someToken(t)
 		work.Go(func() {
 			// Processes of their own: the library that reads arguments is not for several at once.
 			var stderr bytes.Buffer

@@ -63,7 +63,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			&cli.StringFlag{Name: "home", EnvVars: []string{"VOLARY_HOME"}, Usage: "`DIR` that holds the state"},
 		}, backendFlags()...),
 		Commands: []*cli.Command{
-			initCommand(), tokenCommand(), migrateCommand(), daemonCommand(), statusCommand(), doctorCommand(), configCommand(), versionCommand(), completionCommand(),
+			initCommand(), tokenCommand(), migrateCommand(), daemonCommand(), statusCommand(), peersCommand(), doctorCommand(), configCommand(), versionCommand(), completionCommand(),
 			snapshotCommand(), restoreCommand(), lsCommand(), catCommand(), statCommand(), duCommand(),
 			diffCommand(), verifyCommand(), logCommand(), tagCommand(), pinCommand(), rmCommand(),
 			exportCommand(), importCommand(), gcCommand(), volumeCommand(),

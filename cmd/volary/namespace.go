@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,8 +12,10 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/volary/volary/namespace"
+	"github.com/volary/volary/p2p"
 	"github.com/volary/volary/snapshot/durable"
 	"github.com/volary/volary/snapshot/store"
+	"github.com/volary/volary/volume/api"
 )
 
 const namespaceFile = "namespace"
@@ -44,21 +47,69 @@ func (h *home) namespace() (*namespace.Namespace, namespace.Swarm, error) {
 }
 
 func newNamespace(file string) error {
-	ns, err := namespace.Open(namespace.NewSecret())
-	if err != nil {
-		return err
-	}
-	token, err := ns.Token(namespace.Swarm{Mode: namespace.SwarmDerived}, false)
+	token, err := newToken(namespace.Swarm{Mode: namespace.SwarmDerived})
 	if err != nil {
 		return err
 	}
 	return durable.CreateFile(file, []byte(token+"\n"), 0o600)
 }
 
+// newToken makes a namespace.
+func newToken(swarm namespace.Swarm) (string, error) {
+	ns, err := namespace.Open(namespace.NewSecret())
+	if err != nil {
+		return "", err
+	}
+	return ns.Token(swarm, false)
+}
+
+// initToken is the token of the namespace that init was given, or makes by what it was given; empty if it may be any.
+func initToken(c *cli.Context) (string, error) {
+	if c.String("join") != "" || c.String("swarm-key") == "" {
+		return c.String("join"), nil
+	}
+	swarm, err := initSwarm(c)
+	if err != nil {
+		return "", err
+	}
+	return newToken(swarm)
+}
+
+// initSwarm is the swarm of the namespace that init joins or makes.
+func initSwarm(c *cli.Context) (namespace.Swarm, error) {
+	file := c.String("swarm-key")
+	switch {
+	case c.IsSet("join") && c.IsSet("swarm-key"):
+		return namespace.Swarm{}, usagef("--swarm-key: the token says which swarm it is")
+	case c.IsSet("join"):
+		_, swarm, err := namespace.ParseToken(c.String("join"))
+		if err != nil {
+			return swarm, usagef("--join: %v", err)
+		}
+		return swarm, nil
+	case !c.IsSet("swarm-key"):
+		return namespace.Swarm{Mode: namespace.SwarmDerived}, nil
+	case file == "none":
+		return namespace.Swarm{Mode: namespace.SwarmNone}, nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return namespace.Swarm{}, usagef("--swarm-key: %v", err)
+	}
+	key, err := namespace.ParseSwarmKey(b)
+	if err != nil {
+		return namespace.Swarm{}, usagef("--swarm-key: %s: %v\nit is to be a swarm.key file as Kubo has it, or `none`", file, err)
+	}
+	return namespace.Swarm{Mode: namespace.SwarmGiven, Key: key}, nil
+}
+
 // settle writes what init was given. The namespace comes first: a host that is in one and has no state yet is known to
 // be one whose init was cut.
 func (h *home) settle(c *cli.Context) error {
-	token := c.String("join")
+	token, err := initToken(c)
+	if err != nil {
+		return err
+	}
 	if token == "" {
 		if err := h.checkUncut(); err != nil {
 			return err
@@ -74,22 +125,24 @@ func (h *home) checkUncut() error {
 	if !exists(h.path(namespaceFile)) {
 		return nil
 	}
-	return usagef("`volary init --join` at %s was cut short\nrun it again with all that it was given, or remove %s to begin with a namespace of its own",
+	return usagef("`volary init` at %s was cut short\nrun it again with all that it was given, or remove %s to begin with a namespace of its own",
 		h.dir, h.path(namespaceFile))
 }
 
 // checkInit refuses what init cannot carry out, before anything is made.
 func checkInit(c *cli.Context) error {
-	if c.IsSet("join") {
-		if _, _, err := namespace.ParseToken(c.String("join")); err != nil {
-			return usagef("--join: %v", err)
-		}
+	swarm, err := initSwarm(c)
+	if err != nil {
+		return err
 	}
 	conf, err := initConfig(c)
 	if err != nil {
 		return err
 	}
 	if err := conf.check(); err != nil {
+		return usageError{err.Error()}
+	}
+	if _, _, err := conf.addresses(swarm.Mode != namespace.SwarmNone); err != nil {
 		return usageError{err.Error()}
 	}
 	_, _, _, err = credentials(conf.KuboAuthFile)
@@ -106,6 +159,8 @@ func initConfig(c *cli.Context) (config, error) {
 	if chunker := c.String("chunker"); chunker != "" {
 		conf.Chunker = chunker
 	}
+	conf.Listen = append(conf.Listen, c.StringSlice("listen")...)
+	conf.Peers = append(conf.Peers, c.StringSlice("peer")...)
 	for name, to := range map[string]*string{"kubo-auth-file": &conf.KuboAuthFile, "cluster-auth-file": &conf.ClusterAuthFile} {
 		if c.String(name) == "" {
 			continue
@@ -137,7 +192,8 @@ func tokenCommand() *cli.Command {
 		Name:  "token",
 		Usage: "print what lets another host into this one's namespace",
 		Description: "Whoever has the token can write in the namespace, with --read-only only read: `volary init --join TOKEN`.\n" +
-			"Keep it as you keep a password. Only who owns the state may print it.",
+			"Keep it as you keep a password. Only who owns the state may print it. If other hosts can reach this one, the\n" +
+			"whole command to be run there is on standard error.",
 		Flags:  []cli.Flag{&cli.BoolFlag{Name: "read-only", Usage: "a token without the right to write"}},
 		Action: printToken,
 	}, 0, 0)
@@ -159,5 +215,47 @@ func printToken(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if addrs := h.reachedAt(c.Context); len(addrs) > 0 {
+		fmt.Fprintln(c.App.ErrWriter, "on the other host: volary init --join "+token+" --peer "+strings.Join(addrs, " --peer "))
+	}
 	return outputOf(c).line(map[string]string{"token": token, "namespace": ns.ID()}, "%s", token)
+}
+
+// mostAddresses of a host are in a command for people.
+const mostAddresses = 4
+
+// reachedAt is where other hosts reach this one, as far as that is known: by the daemon, or else the settings.
+func (h *home) reachedAt(ctx context.Context) []string {
+	if len(h.config.Listen) == 0 {
+		return nil
+	}
+	var addrs []string
+	if host, err := api.Dial(ctx, h.path(socketName), api.DialOptions{Kinds: errorKinds}); err == nil {
+		defer host.Close()
+		if st, err := host.Network.State(ctx); err == nil {
+			addrs = st.Addrs
+		}
+	} else {
+		addrs = h.listensAt()
+	}
+	return addrs[:min(len(addrs), mostAddresses)]
+}
+
+// listensAt is where the settings have this host listen, if they say it exactly.
+func (h *home) listensAt() (out []string) {
+	_, swarm, err := h.namespace()
+	if err != nil {
+		return nil
+	}
+	listen, _, err := h.config.addresses(swarm.Mode != namespace.SwarmNone)
+	id, err2 := h.peerID()
+	if err != nil || err2 != nil {
+		return nil
+	}
+	for _, a := range listen {
+		if p2p.IsExact(a) {
+			out = append(out, a.String()+"/p2p/"+id)
+		}
+	}
+	return out
 }

@@ -91,6 +91,9 @@ func statusText(out io.Writer, s api.Status) {
 	fmt.Fprintf(w, "volumes\t%d; %d mounted, %s with changes that are not committed, %d failing\n",
 		s.Volumes.Volumes, s.Volumes.Mounted, dirty, s.Volumes.Failing)
 	fmt.Fprintf(w, "store\t%d blocks, %s; %s on disk, %s free\n", s.Blocks, bytesText(s.Bytes), bytesText(s.Disk), bytesText(s.Free))
+	if s.Network != nil {
+		networkText(w, s.Network)
+	}
 	if k := s.Kubo; k != nil && k.Error != "" {
 		fmt.Fprintf(w, "kubo\taway: %s\n", quote(k.Error))
 	} else if k != nil {
@@ -102,6 +105,19 @@ func statusText(out io.Writer, s api.Status) {
 	if s.Outbox != nil {
 		outboxText(w, s.Outbox)
 	}
+}
+
+func networkText(w io.Writer, n *api.NetworkState) {
+	if n.Error != "" {
+		fmt.Fprintf(w, "network\taway: %s\n", quote(n.Error))
+		return
+	}
+	fmt.Fprintf(w, "network\t%d peers connected, %d configured ones not; ", n.Connected, n.Missing)
+	if len(n.Addrs) == 0 {
+		fmt.Fprint(w, "does not listen\n")
+		return
+	}
+	fmt.Fprintf(w, "listens on %s\n", strings.Join(n.Addrs, ", "))
 }
 
 func clusterText(w io.Writer, c *api.ClusterStatus) {

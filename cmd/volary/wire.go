@@ -150,6 +150,9 @@ func openStore(ctx context.Context, h *home, write bool) (*api.Host, error) {
 	host.Volumes = &lazyVolumes{home: h, host: host, log: log}
 	host.Tags = tags{pins, host}
 	host.Upkeep = upkeep{home: h, store: s, pins: pins, host: host}
+	if host.Network = api.NoNetwork(); h.config.networked() {
+		host.Network = awayNetwork{}
+	}
 	if h.remote, err = h.attach(host, s, pins, log); err != nil {
 		return nil, errors.Join(err, host.Close())
 	}
@@ -277,6 +280,9 @@ func (u upkeep) Status(ctx context.Context) (api.Status, error) {
 	u.home.remote.status(ctx, u.host.Volumes, &st)
 	var err error
 	if st.PeerID, err = u.home.peerID(); err != nil {
+		return st, err
+	}
+	if st.Network, err = networkState(ctx, u.host.Network); err != nil {
 		return st, err
 	}
 	s, err := u.store.Stats(ctx)

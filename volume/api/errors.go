@@ -66,6 +66,7 @@ func kinds() []ErrorKind {
 		{"pin_owner", pinset.ErrOwner, http.StatusBadRequest},
 		{"not_pinned", pinset.ErrNotPinned, http.StatusNotFound},
 		{"no_cluster", ErrNoCluster, http.StatusConflict},
+		{"no_network", ErrNoNetwork, http.StatusConflict},
 		{"not_exist", fs.ErrNotExist, http.StatusNotFound},
 		{"exist", fs.ErrExist, http.StatusConflict},
 		{"permission", fs.ErrPermission, http.StatusForbidden},

@@ -30,6 +30,7 @@ type Host struct {
 	Upkeep   Upkeep
 	Volumes  Volumes  // nil if there are none
 	Replicas Replicas // nil as NoReplicas, in a server's host
+	Network  Network  // nil as NoNetwork, in a server's host
 	io.Closer
 }
 
@@ -124,6 +125,7 @@ type Status struct {
 	Free    uint64        `json:"free_bytes"` // on its file system
 
 	// What a host has beside its own disk; nil if it is not configured.
+	Network *NetworkState  `json:"network,omitempty"`
 	Kubo    *KuboStatus    `json:"kubo,omitempty"`
 	Cluster *ClusterStatus `json:"cluster,omitempty"`
 	Outbox  *OutboxStatus  `json:"outbox,omitempty"`

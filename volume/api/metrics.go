@@ -135,6 +135,10 @@ func newStatusCollector(u Upkeep, log *slog.Logger) *statusCollector {
 		gauge("volary_store_bytes", "Bytes of the blocks in the store.", func(s *Status) uint64 { return s.Bytes }),
 		gauge("volary_store_disk_bytes", "Disk space the store uses.", func(s *Status) uint64 { return s.Disk }),
 		gauge("volary_store_free_bytes", "Disk space free on the store's file system.", func(s *Status) uint64 { return s.Free }),
+		gauge("volary_network_peers", "Hosts of the namespace that are connected.", func(s *Status) uint64 { return uint64(s.network().Connected) }),
+		gauge("volary_network_peers_missing", "Configured peers that are not connected.", func(s *Status) uint64 { return uint64(s.network().Missing) }),
+		counted("volary_network_received_bytes_total", "Bytes that came from peers, since the start.", func(s *Status) uint64 { return uint64(s.network().InBytes) }),
+		counted("volary_network_sent_bytes_total", "Bytes that went to peers, since the start.", func(s *Status) uint64 { return uint64(s.network().OutBytes) }),
 		gauge("volary_outbox_waiting", "Pins and unpins that the cluster was not told yet.", func(s *Status) uint64 { return s.outbox().waiting() }),
 		gauge("volary_outbox_oldest_seconds", "Age of the oldest pin or unpin that the cluster was not told yet.", func(s *Status) uint64 { return s.outbox().age() }),
 		gauge("volary_outbox_untold_volumes", "Volumes of which not everything is in the outbox yet.", func(s *Status) uint64 { return uint64(s.outbox().Untold) }),
@@ -144,6 +148,14 @@ func newStatusCollector(u Upkeep, log *slog.Logger) *statusCollector {
 		gauge("volary_volumes_under_replicated", "Volumes whose head fewer peers of the cluster hold than are to, as far as is known.", func(s *Status) uint64 { return s.behind() }),
 		counted("volary_outbox_failed_total", "Attempts to tell the cluster that failed, since the start.", func(s *Status) uint64 { return s.outbox().Failed }),
 	}}
+}
+
+// network is that of a host that is in none as well.
+func (s *Status) network() *NetworkState {
+	if s.Network == nil {
+		return &NetworkState{}
+	}
+	return s.Network
 }
 
 // outbox is that of a host that has none as well.

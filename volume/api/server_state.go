@@ -45,6 +45,7 @@ func (s *Server) routes() {
 
 	s.volumeRoutes()
 	s.replicaRoutes()
+	s.networkRoutes()
 
 	s.handle("POST "+prefix+"/collect", s.collect)
 	s.handle("GET "+prefix+"/status", s.status)

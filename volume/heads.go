@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -27,6 +28,7 @@ type Heads interface {
 	Last(ctx context.Context, id string) (At, error)
 	Find(ctx context.Context, name string) (At, error)
 	All(ctx context.Context) ([]At, error)
+	Watch(ctx context.Context, current bool) iter.Seq2[News, error]
 }
 
 // At is where a volume is.

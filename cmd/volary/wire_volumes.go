@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"os"
 	"sync"
@@ -214,6 +215,13 @@ func (l *lazyVolumes) Inspect(ctx context.Context, name string) (*volume.Info, e
 		return nil, err
 	}
 	return m.Inspect(ctx, name)
+}
+
+// Watch is for a host that somebody serves: nobody else changes what this process has opened.
+func (l *lazyVolumes) Watch(context.Context, volume.WatchOptions) iter.Seq2[volume.News, error] {
+	return func(yield func(volume.News, error) bool) {
+		yield(volume.News{}, hinted{fmt.Errorf("watch: %w", api.ErrNoDaemon), "start one: `volary daemon`"})
+	}
 }
 
 func (l *lazyVolumes) Resolve(ctx context.Context, ref string) (cid.Cid, error) {

@@ -33,8 +33,9 @@ func (t *Table) Learn(ctx context.Context, news News) ([]ipns.Name, error) {
 	if err != nil {
 		return nil, err
 	}
-	var changed []ipns.Name
+	var changed, bound []ipns.Name
 	err = t.db.Update(func(tx *bolt.Tx) error {
+		changed, bound = nil, nil
 		for key, p := range plans {
 			if err := p.carryOut(tx, key); err != nil {
 				return err
@@ -56,12 +57,18 @@ func (t *Table) Learn(ctx context.Context, news News) ([]ipns.Name, error) {
 			if err != nil {
 				return err
 			}
+			if newer {
+				bound = append(bound, b.Volume)
+			}
 			if newer && !slices.Contains(changed, b.Volume) {
 				changed = append(changed, b.Volume)
 			}
 		}
 		return nil
 	})
+	if err == nil {
+		t.changed(changes(plans, bound))
+	}
 	return changed, err
 }
 
@@ -87,12 +94,13 @@ func (t *Table) Advance(ctx context.Context, prev cid.Cid, h head.Head, b *names
 	if err != nil {
 		return err
 	}
-	return t.db.Update(func(tx *bolt.Tx) error {
+	done := false
+	err = t.db.Update(func(tx *bolt.Tx) error {
 		v, err := volumeOf(tx, h.Volume)
 		if err != nil {
 			return err
 		}
-		if done, err := v.mayAdvance(prev, h, b); done || err != nil {
+		if done, err = v.mayAdvance(prev, h, b); done || err != nil {
 			return err
 		}
 		unsent := tx.Bucket(bucketUnsent)
@@ -109,6 +117,15 @@ func (t *Table) Advance(ctx context.Context, prev cid.Cid, h head.Head, b *names
 		}
 		return unsent.Put(tipKey(h.Volume, h.Commit), []byte{})
 	})
+	if err != nil || done {
+		return err
+	}
+	var bound []ipns.Name
+	if b != nil {
+		bound = append(bound, h.Volume)
+	}
+	t.changed(changes(plans, bound))
+	return nil
 }
 
 // mayAdvance says whether what is to be done is done already, or must not be.

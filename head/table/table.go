@@ -68,6 +68,9 @@ type Table struct {
 	history History
 
 	mu sync.Mutex // held by whoever changes something: what is an ancestor of what is found out outside of transactions
+
+	watching sync.Mutex
+	watchers []*Watcher
 }
 
 // Open opens a table, which it makes if it is missing. history may be nil: then nothing is known of ancestors.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/ipfs/go-cid"
 
@@ -39,6 +41,11 @@ func (c remoteVolumes) Resolve(ctx context.Context, ref string) (cid.Cid, error)
 	var j resolvedJSON
 	err := c.get(ctx, request{method: http.MethodGet, path: prefix + "/resolve?" + url.Values{"ref": {ref}}.Encode()}, &j)
 	return j.CID.Cid, err
+}
+
+func (c remoteVolumes) Watch(ctx context.Context, o volume.WatchOptions) iter.Seq2[volume.News, error] {
+	q := url.Values{"name": o.Names, "current": {strconv.FormatBool(o.Current)}}
+	return lines[volume.News](ctx, c.client, request{method: http.MethodGet, path: prefix + "/watch?" + q.Encode(), stream: true})
 }
 
 func (c remoteVolumes) Do(ctx context.Context, op volume.Operation) (res volume.Result, _ error) {

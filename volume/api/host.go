@@ -9,6 +9,7 @@ package api
 import (
 	"context"
 	"io"
+	"iter"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -76,6 +77,7 @@ type Volumes interface {
 	Inspect(ctx context.Context, name string) (*volume.Info, error)
 	Resolve(ctx context.Context, ref string) (cid.Cid, error)
 	Do(ctx context.Context, op volume.Operation) (volume.Result, error)
+	Watch(ctx context.Context, o volume.WatchOptions) iter.Seq2[volume.News, error]
 }
 
 var _ Volumes = (*volume.Manager)(nil)

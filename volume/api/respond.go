@@ -68,6 +68,7 @@ func (w *responder) Write(p []byte) (int, error) {
 }
 
 func (w *responder) flush() error {
+	w.status = w.code() // which is sent
 	w.extend()
 	return w.control.Flush()
 }

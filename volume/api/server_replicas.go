@@ -135,19 +135,23 @@ func (s *Server) held(c *call) error {
 
 // wait ends with the daemon, too.
 func (s *Server) wait(c *call, root cid.Cid, o WaitOptions) (Waited, error) {
-	// Who stops the daemon does not wait for the cluster.
+	ctx, done := c.untilStopped()
+	defer done()
+	return s.replicated().Wait(ctx, root, o)
+}
+
+// untilStopped is a request's context that ends when the server is told to stop, too: who stops the daemon does not
+// wait for what may take long.
+func (c *call) untilStopped() (_ context.Context, done func()) {
 	ctx, cancel := context.WithCancelCause(c.r.Context())
-	defer cancel(nil)
-	done := make(chan struct{})
-	defer close(done)
 	go func() {
 		select {
-		case <-s.stopping:
+		case <-c.server.stopping:
 			cancel(errStopping)
-		case <-done:
+		case <-ctx.Done():
 		}
 	}()
-	return s.replicated().Wait(ctx, root, o)
+	return ctx, func() { cancel(nil) }
 }
 
 func (s *Server) outbox(c *call) error {

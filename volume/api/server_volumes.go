@@ -1,6 +1,9 @@
 package api
 
 import (
+	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -13,6 +16,7 @@ func (s *Server) volumeRoutes() {
 	s.handleVolumes("GET "+prefix+"/volumes", (*call).listVolumes)
 	s.handleVolumes("GET "+prefix+"/volumes/{name}", (*call).inspectVolume)
 	s.handleVolumes("GET "+prefix+"/resolve", (*call).resolve)
+	s.handleVolumes("GET "+prefix+"/watch", (*call).watch)
 	s.handleVolumes("POST "+prefix+"/volumes/do/{operation}", (*call).doVolumes)
 }
 
@@ -63,6 +67,31 @@ func (c *call) resolve(vs Volumes) error {
 		return err
 	}
 	return c.json(http.StatusOK, resolvedJSON{volume.CID{Cid: id}})
+}
+
+// watch answers with a line for each news, until the caller goes or the daemon ends.
+func (c *call) watch(vs Volumes) error {
+	o := volume.WatchOptions{Names: c.r.URL.Query()["name"]}
+	var err error
+	if o.Current, err = c.flag("current"); err != nil {
+		return err
+	}
+	ctx, done := c.untilStopped()
+	defer done()
+	return c.lines(func(l *lineWriter) error {
+		if err := l.flush(); err != nil { // so that the caller knows that it is watching
+			return err
+		}
+		for n, err := range vs.Watch(ctx, o) {
+			if err != nil {
+				return cmp.Or(context.Cause(ctx), err)
+			}
+			if err := errors.Join(l.line(n), l.flush()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 type resolvedJSON struct {

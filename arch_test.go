@@ -50,7 +50,7 @@ var mayImport = map[string][]string{
 	"namespace":              {"snapshot/dagcbor"},
 	"head":                   {"namespace", "snapshot", "snapshot/dagcbor", "snapshot/unixfs"},
 	"head/table":             {"head", "namespace", "snapshot", "statedb"},
-	"p2p":                    {"namespace"},
+	"p2p":                    {"namespace", "snapshot/durable"},
 	"head/gossip":            {"head", "head/table", "namespace", "snapshot/dagcbor"},
 	"pinset":                 {},
 	"pinset/pinsettest":      {"pinset"},

@@ -3,10 +3,12 @@ package p2p
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 const (
@@ -22,6 +24,8 @@ const (
 type target struct {
 	info       peer.AddrInfo
 	configured bool
+	record     addresses // what it has signed of itself; zero if that is not known
+	good       bool      // it was connected
 
 	trying bool
 	fails  int       // in a row
@@ -43,6 +47,15 @@ func (h *Host) aim() {
 		}
 		t.info.Addrs = append(t.info.Addrs, p.Addrs...)
 	}
+}
+
+// where is where the peer is looked for.
+func (t *target) where() peer.AddrInfo {
+	return peer.AddrInfo{ID: t.info.ID, Addrs: ma.Unique(slices.Concat(t.info.Addrs, t.record.addrs))}
+}
+
+func sameAddrs(a, b []ma.Multiaddr) bool {
+	return slices.EqualFunc(a, b, func(x, y ma.Multiaddr) bool { return x.Equal(y) })
 }
 
 // nudge has keep look again.
@@ -106,8 +119,11 @@ func (h *Host) due(now time.Time) (due []*target, wait time.Duration) {
 func (h *Host) try(ctx context.Context, t *target) {
 	limited, done := context.WithTimeout(ctx, dialTime)
 	defer done()
+	h.mu.Lock()
+	where := t.where()
+	h.mu.Unlock()
 	h.swarm.Backoff().Clear(t.info.ID) // the waits are this package's own
-	err := h.libp2p.Connect(network.WithForceDirectDial(limited, "keep"), t.info)
+	err := h.libp2p.Connect(network.WithForceDirectDial(limited, "keep"), where)
 	h.mu.Lock()
 	t.trying = false
 	first := err != nil && t.fails == 0

@@ -39,6 +39,7 @@ type Options struct {
 	SwarmKey *namespace.SwarmKey // nil: whoever connects is let in
 	Listen   []ma.Multiaddr      // none: it only connects to others
 	Peers    []peer.AddrInfo     // kept connected; the host's own is passed over
+	Known    string              // file for addresses of peers that were connected; empty: forgotten at the end
 	Version  string              // of the program, told to peers
 	Limits   Limits
 	Logger   *slog.Logger // nil discards
@@ -62,11 +63,13 @@ type Host struct {
 	cancel context.CancelFunc // of what goes on in the background
 	work   sync.WaitGroup
 	wake   chan struct{} // has an element when there may be something to do
+	dirty  chan struct{} // has an element when what is known of peers has changed
 
 	mu      sync.Mutex
 	closed  bool // nothing more begins in the background
 	targets map[peer.ID]*target
 	live    map[peer.ID]live
+	meeting map[peer.ID]bool // those who have begun one
 }
 
 // New makes a host that listens, and connects to its peers in the background, until Close. An address that it cannot
@@ -77,7 +80,8 @@ func New(ctx context.Context, o Options) (*Host, error) {
 	}
 	h := &Host{
 		o: o, log: o.Logger, private: o.SwarmKey != nil, traffic: metrics.NewBandwidthCounter(),
-		wake: make(chan struct{}, 1), targets: map[peer.ID]*target{}, live: map[peer.ID]live{},
+		wake: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
+		targets: map[peer.ID]*target{}, live: map[peer.ID]live{}, meeting: map[peer.ID]bool{},
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
@@ -92,6 +96,8 @@ func New(ctx context.Context, o Options) (*Host, error) {
 	ctx, h.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	h.swarm = h.libp2p.Network().(*swarm.Swarm)
 	h.aim()
+	h.recall()
+	h.libp2p.SetStreamHandler(meetProtocol, func(s network.Stream) { h.serveMeet(ctx, s) })
 	h.libp2p.Network().Notify(&network.NotifyBundle{
 		ConnectedF:    func(_ network.Network, c network.Conn) { h.connected(ctx, c) },
 		DisconnectedF: h.disconnected,
@@ -103,6 +109,10 @@ func New(ctx context.Context, o Options) (*Host, error) {
 	}
 	h.begin(func() { h.keep(ctx) })
 	h.begin(func() { h.measure(ctx) })
+	h.begin(func() { h.meetAgain(ctx) })
+	if o.Known != "" {
+		h.begin(func() { h.remember(ctx) })
+	}
 	return h, nil
 }
 
@@ -199,9 +209,16 @@ func (h *Host) connected(ctx context.Context, c network.Conn) {
 	}
 	if t := h.targets[p]; t != nil {
 		t.fails, t.err = 0, nil
+		if t.record.raw != nil && !t.good {
+			t.good = true
+			h.changed()
+		}
 	}
 	h.mu.Unlock()
 	h.begin(func() { h.ping(ctx, p) })
+	if c.Stat().Direction == network.DirOutbound {
+		h.begin(func() { h.meet(ctx, p) })
+	}
 }
 
 func (h *Host) disconnected(n network.Network, c network.Conn) {

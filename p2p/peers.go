@@ -59,7 +59,7 @@ func (h *Host) Peers() []Peer {
 	for id, t := range h.targets {
 		p := all[id]
 		if p == nil {
-			p = &Peer{ID: id, Addrs: slices.Clone(t.info.Addrs), Err: t.err}
+			p = &Peer{ID: id, Addrs: t.where().Addrs, Err: t.err}
 			all[id] = p
 		}
 		p.Configured = t.configured

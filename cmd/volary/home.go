@@ -31,6 +31,7 @@ import (
 //	namespace    the token of the host's namespace
 //	store/       blocks, pins, tags
 //	heads.db     where the namespace's volumes are
+//	peers        where hosts of the namespace were, for the daemon's next start
 //	outbox.db    pins that the cluster was not told yet
 //	cache/       blocks of a Kubo daemon elsewhere
 //	volary.sock  while a daemon runs

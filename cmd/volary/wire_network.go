@@ -39,7 +39,7 @@ func (c config) addresses(private bool) (listen []ma.Multiaddr, peers []peer.Add
 
 // networkOptions are what the settings say of the network.
 func (h *home) networkOptions(log *slog.Logger) (p2p.Options, error) {
-	o := p2p.Options{Version: version(), Logger: log}
+	o := p2p.Options{Version: version(), Known: h.path("peers"), Logger: log}
 	ns, swarm, err := h.namespace()
 	if err != nil {
 		return o, err

@@ -38,16 +38,18 @@ type config struct {
 
 	Listen []string `toml:"listen" json:"listen"` // where other hosts of the namespace reach this one; none: they do not
 	Peers  []string `toml:"peers" json:"peers"`   // hosts of the namespace to be connected to
+
+	Gateways []string `toml:"gateways" json:"gateways"` // trustless HTTP gateways that are asked for what no host has
 }
 
 // configKeys are those of config.toml, in the order they are shown.
-const configKeys = "chunker, socket_group, io_timeout, reserve, kubo, kubo_auth_file, fetch_timeout, cache_size, cluster, cluster_auth_file, replicas, listen and peers"
+const configKeys = "chunker, socket_group, io_timeout, reserve, kubo, kubo_auth_file, fetch_timeout, cache_size, cluster, cluster_auth_file, replicas, listen, peers and gateways"
 
 func defaultConfig() config {
 	return config{
 		Chunker: importer.DefaultChunker, IOTimeout: view.DefaultIOTimeout.String(), Reserve: bytesText(volume.DefaultReserve),
 		FetchTimeout: kubo.DefaultFetchTimeout.String(), CacheSize: "10GiB", Cluster: []string{},
-		Listen: []string{}, Peers: []string{},
+		Listen: []string{}, Peers: []string{}, Gateways: []string{},
 	}
 }
 
@@ -76,7 +78,10 @@ func (c config) check() error {
 	if len(c.Cluster) > 0 && c.Kubo == "" {
 		return errors.New("a cluster replicates what is in a Kubo daemon: give kubo as well")
 	}
-	_, _, err := c.addresses(false)
+	if _, _, err := c.addresses(false); err != nil {
+		return err
+	}
+	_, err := newFar(c, nil)
 	return err
 }
 
@@ -137,7 +142,7 @@ func (h *home) readConfig(c *cli.Context) error {
 	h.config = defaultConfig()
 	md, err := toml.DecodeFile(file, &h.config)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return usagef("%s: %v\nvalues are in quotes, like replicas = \"2-3\", and cluster, listen and peers are lists: cluster = [\"http://127.0.0.1:9094\"]", file, err)
+		return usagef("%s: %v\nvalues are in quotes, like replicas = \"2-3\", and cluster, listen, peers and gateways are lists: cluster = [\"http://127.0.0.1:9094\"]", file, err)
 	}
 	if unknown := md.Undecoded(); len(unknown) > 0 {
 		return usagef("%s: unknown key %q\nknown are %s", file, unknown[0].String(), configKeys)
@@ -179,7 +184,7 @@ func (c config) text() string {
 		}
 		return strings.Join(quoted, ", ")
 	}
-	return fmt.Sprintf("chunker = %q\nsocket_group = %q\nio_timeout = %q\nreserve = %q\nkubo = %q\nkubo_auth_file = %q\nfetch_timeout = %q\ncache_size = %q\ncluster = [%s]\ncluster_auth_file = %q\nreplicas = %q\nlisten = [%s]\npeers = [%s]\n",
+	return fmt.Sprintf("chunker = %q\nsocket_group = %q\nio_timeout = %q\nreserve = %q\nkubo = %q\nkubo_auth_file = %q\nfetch_timeout = %q\ncache_size = %q\ncluster = [%s]\ncluster_auth_file = %q\nreplicas = %q\nlisten = [%s]\npeers = [%s]\ngateways = [%s]\n",
 		c.Chunker, c.SocketGroup, c.IOTimeout, c.Reserve, c.Kubo, c.KuboAuthFile, c.FetchTimeout, c.CacheSize, list(c.Cluster), c.ClusterAuthFile, c.Replicas,
-		list(c.Listen), list(c.Peers))
+		list(c.Listen), list(c.Peers), list(c.Gateways))
 }

@@ -39,7 +39,9 @@ type home struct {
 	dir    string
 	config config
 	state  stateFile
-	remote *remote // once the store is open
+	store  *store.Store // once it is open, as what follows
+	remote *remote
+	far    *far
 
 	kuboOfFile string // what config.toml says, whatever flags and environment say
 }

@@ -66,7 +66,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			initCommand(), tokenCommand(), migrateCommand(), daemonCommand(), statusCommand(), peersCommand(), doctorCommand(), configCommand(), versionCommand(), completionCommand(),
 			snapshotCommand(), restoreCommand(), lsCommand(), catCommand(), statCommand(), duCommand(),
 			diffCommand(), verifyCommand(), logCommand(), tagCommand(), pinCommand(), rmCommand(),
-			exportCommand(), importCommand(), gcCommand(), volumeCommand(), watchCommand(),
+			exportCommand(), importCommand(), hydrateCommand(), gcCommand(), volumeCommand(), watchCommand(),
 			mountCommand(), umountCommand(), serveMountCommand(), holderCommand(),
 		},
 		ExitErrHandler: func(*cli.Context, error) {}, // run maps errors itself

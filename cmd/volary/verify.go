@@ -90,7 +90,7 @@ type verifier struct {
 }
 
 func (v *verifier) walk(root cid.Cid, bar *progress) error {
-	return snapshot.WalkDAG(v.ctx, v.host.Blocks, []cid.Cid{root}, func(c cid.Cid, blk blocks.Block, err error) error {
+	return snapshot.WalkDAG(v.ctx, snapshot.Local(v.host.Blocks), []cid.Cid{root}, func(c cid.Cid, blk blocks.Block, err error) error {
 		switch {
 		case err == nil:
 			v.res.Blocks, v.res.Bytes = v.res.Blocks+1, v.res.Bytes+uint64(len(blk.RawData()))
@@ -109,7 +109,7 @@ func (v *verifier) walk(root cid.Cid, bar *progress) error {
 // structure reads what the blocks say: names, directories, rows of the sidecar. Each directory is read once,
 // however often the tree has it.
 func (v *verifier) structure(root cid.Cid) error {
-	s, err := tree.Open(v.ctx, v.host.Blocks, root)
+	s, err := tree.Open(v.ctx, snapshot.Local(v.host.Blocks), root)
 	if err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func (v *verifier) repair() error {
 
 // name finds the paths that the bad blocks belong to, as far as the directories above them can be read.
 func (v *verifier) name(root cid.Cid) {
-	s, err := tree.Open(v.ctx, v.host.Blocks, root)
+	s, err := tree.Open(v.ctx, snapshot.Local(v.host.Blocks), root)
 	if err != nil {
 		v.res.Paths = []string{"/"}
 		return

@@ -15,6 +15,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/urfave/cli/v2"
 
+	"github.com/volary/volary/p2p/exchange"
 	"github.com/volary/volary/pinset"
 	"github.com/volary/volary/pinset/cluster"
 	"github.com/volary/volary/pinset/local"
@@ -142,8 +143,12 @@ func openStore(ctx context.Context, h *home, write bool) (*api.Host, error) {
 			return nil, errors.Join(err, s.Close())
 		}
 	}
+	h.store = s
+	if h.far, err = newFar(h.config, log); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	host := &api.Host{
-		Blocks: s, Sessions: sessions{s}, Pins: pins,
+		Blocks: exchange.Through(s, h.far), Sessions: sessions{s, h.far}, Pins: pins,
 		Origins: api.OriginsFor(pins, uint32(os.Geteuid())), Owners: pins,
 		Closer: s,
 	}
@@ -159,14 +164,17 @@ func openStore(ctx context.Context, h *home, write bool) (*api.Host, error) {
 	return host, nil
 }
 
-type sessions struct{ store *store.Store }
+type sessions struct {
+	store *store.Store
+	far   *far
+}
 
 func (s sessions) Session(ctx context.Context) (api.Session, error) {
 	x, err := s.store.Session(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return session{x}, nil
+	return farSession{session{x}, exchange.Through(x, s.far)}, nil
 }
 
 // callers gives sessions the stat records of this process's user, as a daemon would.

@@ -87,17 +87,19 @@ func (h *home) startNetwork(ctx context.Context, log *slog.Logger) (*network, er
 	if err != nil {
 		return nil, err
 	}
+	up := func(host *p2p.Host) (func() error, error) { return h.exchanging(ctx, host, log) }
 	ctx, cancel := context.WithCancel(ctx)
 	n := &network{cancel: cancel, done: make(chan struct{}), log: log, configured: len(o.Peers)}
 	go func() {
 		defer close(n.done)
-		n.run(ctx, o)
+		n.run(ctx, o, up)
 	}()
 	return n, nil
 }
 
-// run begins the network, again and again if an address is not there yet, and ends it when ctx is done.
-func (n *network) run(ctx context.Context, o p2p.Options) {
+// run begins the network, again and again if an address is not there yet, and ends it when ctx is done. Up has the host
+// do what it does in the network, until the function it returns is called.
+func (n *network) run(ctx context.Context, o p2p.Options, up func(*p2p.Host) (down func() error, _ error)) {
 	for wait := upAgain; ; wait = min(2*wait, upAtMost) {
 		host, err := p2p.New(ctx, o)
 		n.set(host, err)
@@ -112,10 +114,15 @@ func (n *network) run(ctx context.Context, o p2p.Options) {
 		}
 	}
 	n.log.Info("in the network", "addresses", n.host.Libp2p().Addrs())
-	<-ctx.Done()
 	host := n.host
+	down, err := up(host)
+	if err != nil {
+		n.log.Error("no blocks are exchanged", "error", err)
+		down = func() error { return nil }
+	}
+	<-ctx.Done()
 	n.set(nil, errEnding)
-	if err := host.Close(); err != nil {
+	if err := errors.Join(down(), host.Close()); err != nil {
 		n.log.Warn("the network does not end in order", "error", err)
 	}
 }

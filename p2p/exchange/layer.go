@@ -27,6 +27,7 @@ type Blocks struct {
 var (
 	_ snapshot.Blocks     = (*Blocks)(nil)
 	_ snapshot.ManyGetter = (*Blocks)(nil)
+	_ snapshot.Layered    = (*Blocks)(nil)
 )
 
 // Through puts a source behind the blocks of a host.
@@ -154,6 +155,9 @@ func (b *Blocks) notHere(ctx context.Context, cs []cid.Cid) []cid.Cid {
 	}
 	return far
 }
+
+// Local implements [snapshot.Layered].
+func (b *Blocks) Local() snapshot.Blocks { return snapshot.Local(b.local) }
 
 // Has implements [snapshot.Blocks]: what is here.
 func (b *Blocks) Has(ctx context.Context, cs ...cid.Cid) ([]bool, error) {

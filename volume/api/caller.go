@@ -2,10 +2,13 @@ package api
 
 import (
 	"context"
+	"iter"
 	"strconv"
 
+	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 
+	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/importer"
 )
 
@@ -44,6 +47,19 @@ func (s callersSession) key(key []byte) []byte {
 // GetInto is Get for a caller who has room for the bytes.
 func (s callersSession) GetInto(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
 	return getInto(ctx, s.Session, c, buf)
+}
+
+// Local implements [snapshot.Layered].
+func (s callersSession) Local() snapshot.Blocks { return snapshot.Local(s.Session) }
+
+// Far reports whether any of cs is got from elsewhere.
+func (s callersSession) Far(ctx context.Context, cs ...cid.Cid) bool {
+	return far(ctx, s.Session, cs...)
+}
+
+// GetMany implements [snapshot.ManyGetter].
+func (s callersSession) GetMany(ctx context.Context, cs ...cid.Cid) iter.Seq2[blocks.Block, error] {
+	return snapshot.GetMany(ctx, s.Session, cs...)
 }
 
 func (s callersSession) LoadStat(ctx context.Context, key []byte) ([]byte, error) {

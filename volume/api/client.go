@@ -129,6 +129,7 @@ func (c *client) greet(ctx context.Context) error {
 type request struct {
 	method, path string
 	session      string
+	local        bool
 	body         func() io.ReadCloser // nil: none
 	size         int64                // of the body; -1 if unknown
 	stream       bool
@@ -160,6 +161,9 @@ func (c *client) do(ctx context.Context, q request) (*http.Response, error) {
 	}
 	if q.session != "" {
 		r.Header.Set(sessionHeader, q.session)
+	}
+	if q.local {
+		r.Header.Set(localHeader, "1")
 	}
 	if !q.once {
 		// A nil value is not sent, but lets the transport try again.

@@ -27,9 +27,19 @@ const (
 type remoteBlocks struct {
 	*client
 	session string
+	local   bool // blocks are not got from elsewhere
 }
 
-var _ snapshot.Blocks = remoteBlocks{}
+var (
+	_ snapshot.Blocks  = remoteBlocks{}
+	_ snapshot.Layered = remoteBlocks{}
+)
+
+// Local implements [snapshot.Layered].
+func (b remoteBlocks) Local() snapshot.Blocks {
+	b.local = true
+	return b
+}
 
 func checkCIDs(cs ...cid.Cid) error {
 	for _, c := range cs {
@@ -56,7 +66,7 @@ func (b remoteBlocks) GetInto(ctx context.Context, c cid.Cid, buf []byte) ([]byt
 	if err := checkCIDs(c); err != nil {
 		return nil, err
 	}
-	res, err := b.do(ctx, request{method: http.MethodGet, path: prefix + "/blocks/" + c.String(), session: b.session})
+	res, err := b.do(ctx, request{method: http.MethodGet, path: prefix + "/blocks/" + c.String(), session: b.session, local: b.local})
 	if err != nil {
 		return nil, err
 	}

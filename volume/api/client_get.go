@@ -75,7 +75,7 @@ func (b remoteBlocks) getSome(ctx context.Context, cs []cid.Cid) ([]result, erro
 		body = appendCID(body, cs[n])
 		n++
 	}
-	res, err := b.do(ctx, request{method: http.MethodPost, path: prefix + "/blocks/get", session: b.session}.with(body))
+	res, err := b.do(ctx, request{method: http.MethodPost, path: prefix + "/blocks/get", session: b.session, local: b.local}.with(body))
 	if err != nil {
 		return nil, err
 	}

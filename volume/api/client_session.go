@@ -58,7 +58,7 @@ func (c *client) begin(ctx context.Context) (*remoteSession, error) {
 	case first.Session == "":
 		err = fmt.Errorf("daemon on %s: a session without a name", c.path)
 	default:
-		s.remoteBlocks = remoteBlocks{c, first.Session}
+		s.remoteBlocks = remoteBlocks{client: c, session: first.Session}
 		return s, nil
 	}
 	res.Body.Close()

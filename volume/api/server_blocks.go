@@ -14,10 +14,18 @@ import (
 
 // blocks is what the request asks, reads and writes: the session it names, or else the store.
 func (c *call) blocks() (snapshot.Blocks, error) {
-	if c.r.Header.Get(sessionHeader) == "" {
-		return c.server.host.Blocks, nil
+	b := c.server.host.Blocks
+	if c.r.Header.Get(sessionHeader) != "" {
+		x, err := c.session()
+		if err != nil {
+			return nil, err
+		}
+		b = x
 	}
-	return c.session()
+	if c.r.Header.Get(localHeader) != "" {
+		b = snapshot.Local(b)
+	}
+	return b, nil
 }
 
 // transfer waits for the caller's turn to move blocks.

@@ -2,8 +2,14 @@ package api
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
+	"iter"
 	"net/http"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/volary/volary/snapshot"
 )
 
 // getMany answers a list of CIDs with what there is to say of each, in their order. It ends early once the
@@ -30,8 +36,8 @@ func (s *Server) getMany(c *call) error {
 	defer out.Reset(nil)
 	c.w.Header().Set("Content-Type", typeBytes)
 	var header []byte
-	for size := 0; len(cs) > 0 && size < gotBytes; cs = cs[1:] {
-		data, err := getInto(c.r.Context(), b, cs[0], *buf)
+	size := 0
+	for data, err := range getEach(c.r.Context(), b, cs, *buf) {
 		if err == nil {
 			header = appendUvarint(appendUvarint(header[:0], 0), len(data))
 			s.metrics.got(len(data))
@@ -45,8 +51,44 @@ func (s *Server) getMany(c *call) error {
 		if _, err := out.Write(data); err != nil {
 			return err
 		}
+		if size >= gotBytes {
+			break
+		}
 	}
 	return out.Flush()
+}
+
+// getEach reads blocks one after another into buf, or together if some of them are not here and come from elsewhere.
+func getEach(ctx context.Context, b snapshot.Blocks, cs []cid.Cid, buf []byte) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		if far(ctx, b, cs...) {
+			for blk, err := range snapshot.GetMany(ctx, b, cs...) {
+				var data []byte
+				if err == nil {
+					data = blk.RawData()
+				}
+				if !yield(data, err) {
+					return
+				}
+			}
+			return
+		}
+		for _, c := range cs {
+			if !yield(getInto(ctx, b, c, buf)) {
+				return
+			}
+		}
+	}
+}
+
+// farGetter is what blocks have that get what is not here from elsewhere: Far says whether any of cs is such.
+type farGetter interface {
+	Far(ctx context.Context, cs ...cid.Cid) bool
+}
+
+func far(ctx context.Context, b snapshot.Blocks, cs ...cid.Cid) bool {
+	f, ok := b.(farGetter)
+	return ok && f.Far(ctx, cs...)
 }
 
 // appendError appends what is answered for a block that could not be had.

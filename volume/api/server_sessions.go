@@ -5,10 +5,13 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"iter"
 	"sync"
 
+	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 
+	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/importer"
 )
 
@@ -28,6 +31,17 @@ type openSession struct {
 // GetInto is Get for a caller who has room for the bytes.
 func (x *openSession) GetInto(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
 	return getInto(ctx, x.Session, c, buf)
+}
+
+// Local implements [snapshot.Layered].
+func (x *openSession) Local() snapshot.Blocks { return snapshot.Local(x.Session) }
+
+// Far reports whether any of cs is got from elsewhere.
+func (x *openSession) Far(ctx context.Context, cs ...cid.Cid) bool { return far(ctx, x.Session, cs...) }
+
+// GetMany implements [snapshot.ManyGetter].
+func (x *openSession) GetMany(ctx context.Context, cs ...cid.Cid) iter.Seq2[blocks.Block, error] {
+	return snapshot.GetMany(ctx, x.Session, cs...)
 }
 
 // hold keeps the session from ending until release.

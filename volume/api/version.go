@@ -14,6 +14,7 @@ const (
 	prefix        = "/v1"
 	versionHeader = "Volary-Api"
 	sessionHeader = "Volary-Session"
+	localHeader   = "Volary-Local" // with any value: blocks that are not here are not got from elsewhere
 )
 
 type versionJSON struct {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/volary/volary/p2p"
 	"github.com/volary/volary/volume/api"
 )
 
@@ -93,7 +94,11 @@ func serve(ctx context.Context, h *home, gid int) error {
 		return err
 	}
 	defer volumes.close()
-	network, err := h.startNetwork(ctx, log)
+	network, err := h.startNetwork(ctx, log,
+		func(ctx context.Context, p *p2p.Host) (func() error, error) { return h.exchanging(ctx, p, log) },
+		func(ctx context.Context, p *p2p.Host) (func() error, error) {
+			return h.gossiping(ctx, p, volumes.Hear, log)
+		})
 	if err != nil {
 		return err
 	}

@@ -16,10 +16,12 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/volary/volary/head/table"
 	"github.com/volary/volary/pinset"
 	"github.com/volary/volary/snapshot/durable"
 	"github.com/volary/volary/snapshot/store"
 	"github.com/volary/volary/volume"
+	"github.com/volary/volary/volume/publish"
 )
 
 // home is the directory that holds a host's state:
@@ -42,6 +44,8 @@ type home struct {
 	store  *store.Store // once it is open, as what follows
 	remote *remote
 	far    *far
+	known  *table.Table // once volumes are, as the next one
+	told   *publish.Heads
 
 	kuboOfFile string // what config.toml says, whatever flags and environment say
 }

@@ -31,12 +31,14 @@ func (h *home) heads(o volume.Options) (volume.Heads, error) {
 		return nil, errors.Join(h.otherNamespace(err), t.Close())
 	}
 	p := publish.Options{Namespace: ns, Table: t, Begin: o.Begin, Blocks: o.Blocks, Pins: o.Pins, Author: o.Author}
-	if h.remote.cluster == nil {
-		return publish.New(p), nil
+	if h.remote.cluster != nil {
+		p.Send = h.remote.sendHead
 	}
-	p.Send = h.remote.sendHead
-	h.remote.heads, h.remote.refreshed = publish.New(p), newRefresher()
-	return h.remote.heads, nil
+	h.known, h.told = t, publish.New(p)
+	if h.remote.cluster != nil {
+		h.remote.heads, h.remote.refreshed = h.told, newRefresher()
+	}
+	return h.told, nil
 }
 
 // otherNamespace says what to do about a namespace file that is not the one that the host's volumes are of.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -78,8 +79,11 @@ type network struct {
 
 var _ api.Network = (*network)(nil)
 
+// use is what a host does in the network, until the function it returns is called.
+type use func(context.Context, *p2p.Host) (end func() error, _ error)
+
 // startNetwork has a host join the network in the background, if its settings ask for that: nothing waits for it.
-func (h *home) startNetwork(ctx context.Context, log *slog.Logger) (*network, error) {
+func (h *home) startNetwork(ctx context.Context, log *slog.Logger, uses ...use) (*network, error) {
 	if !h.config.networked() {
 		return nil, nil
 	}
@@ -87,19 +91,17 @@ func (h *home) startNetwork(ctx context.Context, log *slog.Logger) (*network, er
 	if err != nil {
 		return nil, err
 	}
-	up := func(host *p2p.Host) (func() error, error) { return h.exchanging(ctx, host, log) }
 	ctx, cancel := context.WithCancel(ctx)
 	n := &network{cancel: cancel, done: make(chan struct{}), log: log, configured: len(o.Peers)}
 	go func() {
 		defer close(n.done)
-		n.run(ctx, o, up)
+		n.run(ctx, o, uses)
 	}()
 	return n, nil
 }
 
-// run begins the network, again and again if an address is not there yet, and ends it when ctx is done. Up has the host
-// do what it does in the network, until the function it returns is called.
-func (n *network) run(ctx context.Context, o p2p.Options, up func(*p2p.Host) (down func() error, _ error)) {
+// run begins the network, again and again if an address is not there yet, and ends it when ctx is done.
+func (n *network) run(ctx context.Context, o p2p.Options, uses []use) {
 	for wait := upAgain; ; wait = min(2*wait, upAtMost) {
 		host, err := p2p.New(ctx, o)
 		n.set(host, err)
@@ -113,17 +115,23 @@ func (n *network) run(ctx context.Context, o p2p.Options, up func(*p2p.Host) (do
 		case <-time.After(wait):
 		}
 	}
-	n.log.Info("in the network", "addresses", n.host.Libp2p().Addrs())
 	host := n.host
-	down, err := up(host)
-	if err != nil {
-		n.log.Error("no blocks are exchanged", "error", err)
-		down = func() error { return nil }
+	n.log.Info("in the network", "addresses", host.Libp2p().Addrs())
+	ends := []func() error{host.Close}
+	for _, begin := range uses {
+		end, err := begin(ctx, host)
+		if err != nil {
+			n.log.Error("not everything is done in the network", "error", err)
+			continue
+		}
+		ends = append(ends, end)
 	}
 	<-ctx.Done()
 	n.set(nil, errEnding)
-	if err := errors.Join(down(), host.Close()); err != nil {
-		n.log.Warn("the network does not end in order", "error", err)
+	for _, end := range slices.Backward(ends) {
+		if err := end(); err != nil {
+			n.log.Warn("the network does not end in order", "error", err)
+		}
 	}
 }
 

@@ -67,7 +67,7 @@ func (t *Table) Learn(ctx context.Context, news News) ([]ipns.Name, error) {
 		return nil
 	})
 	if err == nil {
-		t.changed(changes(plans, bound))
+		t.changed(changes(plans, bound, news.Own))
 	}
 	return changed, err
 }
@@ -124,7 +124,7 @@ func (t *Table) Advance(ctx context.Context, prev cid.Cid, h head.Head, b *names
 	if b != nil {
 		bound = append(bound, h.Volume)
 	}
-	t.changed(changes(plans, bound))
+	t.changed(changes(plans, bound, true))
 	return nil
 }
 

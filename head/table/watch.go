@@ -17,6 +17,7 @@ const mostWaiting = 4096
 type Change struct {
 	Volume ipns.Name
 	Heads  []head.Head // none: its binding changed
+	Own    bool        // this host did it
 	// Missed says that changes before this one were too many to be kept. There is no volume then: look at all.
 	Missed bool
 }
@@ -100,14 +101,14 @@ func (t *Table) changed(cs []Change) {
 }
 
 // changes are those of plans, and of bindings that are new.
-func changes(plans map[ipns.Name]plan, bound []ipns.Name) (cs []Change) {
+func changes(plans map[ipns.Name]plan, bound []ipns.Name, own bool) (cs []Change) {
 	for key, p := range plans {
 		if p.news {
-			cs = append(cs, Change{Volume: key, Heads: p.add})
+			cs = append(cs, Change{Volume: key, Heads: p.add, Own: own})
 		}
 	}
 	for _, key := range bound {
-		cs = append(cs, Change{Volume: key})
+		cs = append(cs, Change{Volume: key, Own: own})
 	}
 	return cs
 }

@@ -40,12 +40,12 @@ func TestWhoWatchesIsToldOfEachNewHeadAndBindingOnce(t *testing.T) {
 	b := w.bind("data", w.key("data", 1), 1, 0)
 	check(t, tab.Advance(t.Context(), cid.Undef, one, &b))
 	for _, want := range []int{1, 0} {
-		if c := next(t, watcher); c.Volume != one.Volume || len(c.Heads) != want || want == 1 && c.Heads[0].Commit != one.Commit {
+		if c := next(t, watcher); c.Volume != one.Volume || len(c.Heads) != want || want == 1 && c.Heads[0].Commit != one.Commit || !c.Own {
 			t.Errorf("of the first head: %+v", c)
 		}
 	}
 	must(tab.Learn(t.Context(), table.News{Heads: []head.Head{two, fork, one}, Bindings: []namespace.Binding{b}}))(t)
-	if c := next(t, watcher); len(c.Heads) != 2 {
+	if c := next(t, watcher); len(c.Heads) != 2 || c.Own {
 		t.Errorf("of a head and a fork: %+v", c)
 	}
 	must(tab.Learn(t.Context(), table.News{Heads: []head.Head{two, fork, one}}))(t)

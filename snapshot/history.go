@@ -152,6 +152,55 @@ func ComesAfter(ctx context.Context, b Blocks, c *Commit, commit cid.Cid, sequen
 	return false, nil
 }
 
+// MergeBase returns the newest commit from which both of two commits come, which may be one of them: of several the one
+// of the largest sequence, then of the smaller CID. It is undefined if there is none. It reads of both histories what is
+// newer than that.
+func MergeBase(ctx context.Context, b Blocks, x, y cid.Cid) (cid.Cid, error) {
+	nextX, stopX := iter.Pull2(lineage(ctx, b, x))
+	defer stopX()
+	nextY, stopY := iter.Pull2(lineage(ctx, b, y))
+	defer stopY()
+	ax, errX, okX := nextX()
+	ay, errY, okY := nextY()
+	for okX && okY {
+		if err := cmp.Or(errX, errY); err != nil {
+			return cid.Undef, fmt.Errorf("find what %s and %s come from: %w", x, y, err)
+		}
+		switch order := compareAncestors(ax, ay); {
+		case order == 0:
+			return ax.CID, nil
+		case order < 0:
+			ax, errX, okX = nextX()
+		default:
+			ay, errY, okY = nextY()
+		}
+	}
+	return cid.Undef, cmp.Or(errX, errY)
+}
+
+// lineage yields a commit and its ancestors, the newest first.
+func lineage(ctx context.Context, b Blocks, commit cid.Cid) iter.Seq2[Ancestor, error] {
+	return func(yield func(Ancestor, error) bool) {
+		blk, err := b.Get(ctx, commit)
+		var c *Commit
+		if err == nil {
+			c, err = DecodeCommit(blk)
+		}
+		if err != nil {
+			yield(Ancestor{}, err)
+			return
+		}
+		if !yield(Ancestor{CID: commit, Sequence: c.Sequence, Time: c.Time}, nil) {
+			return
+		}
+		for a, err := range History(ctx, b, c) {
+			if !yield(a, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
 func readSealed(ctx context.Context, b Blocks, c cid.Cid) ([]Ancestor, cid.Cid, error) {
 	blk, err := b.Get(ctx, c)
 	if err != nil {

@@ -183,3 +183,49 @@ func olderOf(t *testing.T, b snapshot.Blocks, c cid.Cid) cid.Cid {
 	}
 	return links[0]
 }
+
+func TestMergeBaseIsTheNewestThatBothComeFrom(t *testing.T) {
+	ctx, b := t.Context(), blockstest.NewMemory()
+	_, trunk := chain(t, b, 40)
+	commit := func(message string, parents ...cid.Cid) cid.Cid {
+		t.Helper()
+		c := sample(t)
+		c.Message = message
+		must(t, snapshot.Extend(ctx, b, c, parents...))
+		blk, err := snapshot.EncodeCommit(c)
+		must(t, err)
+		must(t, b.Put(ctx, blk))
+		return blk.Cid()
+	}
+	branch := func(name string, n int, from cid.Cid) cid.Cid {
+		for i := range n {
+			from = commit(fmt.Sprint(name, i), from)
+		}
+		return from
+	}
+	x, y := branch("x", 200, trunk[9]), branch("y", 3, trunk[29])
+	p, q := commit("p", trunk[39]), commit("q", trunk[39])
+	smaller := p
+	if string(q.Bytes()) < string(p.Bytes()) {
+		smaller = q
+	}
+	for what, tc := range map[string]struct{ x, y, want cid.Cid }{
+		"branches":                 {x, y, trunk[9]},
+		"a branch and its trunk":   {y, trunk[39], trunk[29]},
+		"one comes from the other": {x, trunk[5], trunk[5]},
+		"the same":                 {x, x, x},
+		"after a merge":            {commit("merge", x, y), commit("more", y), y},
+		"merged both ways":         {commit("one", p, q), commit("two", q, p), smaller},
+		"nothing":                  {x, commit("alone"), cid.Undef},
+	} {
+		for range 2 {
+			if got, err := snapshot.MergeBase(ctx, b, tc.x, tc.y); err != nil || got != tc.want {
+				t.Errorf("%s: %s, %v, want %s", what, got, err, tc.want)
+			}
+			tc.x, tc.y = tc.y, tc.x
+		}
+	}
+	if _, err := snapshot.MergeBase(ctx, blockstest.NewMemory(), x, y); err == nil {
+		t.Error("what is not there has a base")
+	}
+}

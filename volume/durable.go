@@ -60,7 +60,7 @@ func WaitsForReplicas(op Operation, res Result) bool {
 	switch op.(type) {
 	case *Commit, *Rollback:
 		return true
-	case *Unmount:
+	case *Unmount, *Merge:
 		return res.Created
 	}
 	return false
@@ -72,6 +72,8 @@ func noWait(op Operation) bool {
 	case *Commit:
 		return op.NoWait
 	case *Rollback:
+		return op.NoWait
+	case *Merge:
 		return op.NoWait
 	case *Unmount:
 		return op.NoWait

@@ -21,6 +21,10 @@ type Fork struct {
 	Time     time.Time `json:"time"`
 	Author   string    `json:"author"` // peer ID of the host that made it
 	Here     bool      `json:"here"`   // this host did
+	Files    uint64    `json:"files"`
+	Bytes    uint64    `json:"bytes"`
+	Base     CID       `json:"base,omitzero"`    // the newest state that it and the head come from, if that is known here
+	Newest   bool      `json:"newest,omitempty"` // hosts that have not mounted the volume take it for the head; this one is mounted at another
 }
 
 // Here is blocks of which those that are not on this host are not fetched.
@@ -46,23 +50,17 @@ func (m *Manager) commitHere(ctx context.Context, c cid.Cid) (*snapshot.Commit, 
 	return snapshot.DecodeCommit(blk)
 }
 
-// states are a volume's states that no other one comes after, of those that hosts have told; none if there is but one.
-func (m *Manager) states(ctx context.Context, r *record) ([]cid.Cid, error) {
-	last, err := m.lastTold(ctx, r)
-	return last.States, err
-}
-
 // forks returns the forks of a volume's head, the newest first, as far as that can be told without waiting for blocks.
 func (m *Manager) forks(ctx context.Context, r *record) (forks []Fork) {
-	states, err := m.states(ctx, r)
-	if err != nil || len(states) == 0 {
+	last, err := m.lastTold(ctx, r)
+	if err != nil || len(last.States) == 0 {
 		return nil
 	}
 	head, err := m.commitHere(ctx, r.Head.Cid)
 	if err != nil {
 		return nil
 	}
-	for _, s := range states {
+	for _, s := range last.States {
 		if s == r.Head.Cid {
 			continue
 		}
@@ -70,9 +68,34 @@ func (m *Manager) forks(ctx context.Context, r *record) (forks []Fork) {
 		if err != nil || m.after(ctx, head, s, c.Sequence) || m.after(ctx, c, r.Head.Cid, r.Sequence) {
 			continue
 		}
-		forks = append(forks, Fork{Head: CID{s}, Sequence: c.Sequence, Time: c.Time, Author: c.Author, Here: c.Author == m.o.Author})
+		base, err := snapshot.MergeBase(ctx, Here{m.o.Blocks}, r.Head.Cid, s)
+		if err != nil {
+			base = cid.Undef
+		}
+		forks = append(forks, Fork{
+			Head: CID{s}, Sequence: c.Sequence, Time: c.Time, Author: c.Author, Here: c.Author == m.o.Author,
+			Files: c.Stats.Files, Bytes: c.Stats.Bytes, Base: CID{base}, Newest: s == last.Head,
+		})
 	}
 	return forks
+}
+
+// keptForForks names the states without which forks would be lost, or could not be merged, and why each is kept.
+func (m *Manager) keptForForks(ctx context.Context, r *record) (map[cid.Cid]string, error) {
+	last, err := m.lastTold(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	kept := map[cid.Cid]string{}
+	for _, f := range m.forks(ctx, r) {
+		if f.Base.Defined() {
+			kept[f.Base.Cid] = "base of a fork"
+		}
+	}
+	for _, s := range last.States {
+		kept[s] = "fork"
+	}
+	return kept, nil
 }
 
 // after reports whether a commit comes after a state of a sequence, or that cannot be told without waiting.

@@ -17,9 +17,10 @@ type Info struct {
 	ID         string            `json:"id"`
 	Head       CID               `json:"head"`
 	Sequence   uint64            `json:"sequence"`
-	Time       time.Time         `json:"time,omitzero"` // of the head; where its block is here
-	Files      uint64            `json:"files"`         // in it
-	Bytes      uint64            `json:"bytes"`         // of its files
+	Time       time.Time         `json:"time,omitzero"`    // of the head; where its block is here
+	Author     string            `json:"author,omitempty"` // peer ID of the host that made it
+	Files      uint64            `json:"files"`            // in it
+	Bytes      uint64            `json:"bytes"`            // of its files
 	Created    time.Time         `json:"created"`
 	Options    map[string]string `json:"options,omitempty"`
 	Tags       map[string]CID    `json:"tags,omitempty"`
@@ -91,7 +92,7 @@ func (m *Manager) describeHead(ctx context.Context, i *Info) {
 		return
 	}
 	if c, err := snapshot.DecodeCommit(b); err == nil {
-		i.Time, i.Files, i.Bytes = c.Time, c.Stats.Files, c.Stats.Bytes
+		i.Time, i.Author, i.Files, i.Bytes = c.Time, c.Author, c.Stats.Files, c.Stats.Bytes
 	}
 }
 

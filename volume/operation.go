@@ -8,8 +8,8 @@ import (
 	"github.com/volary/volary/snapshot"
 )
 
-// Operation is a change of a volume: [Create], [Mount], [Unmount], [Commit], [Discard], [Preview], [Retain], [Rollback], [Clone],
-// [Rename], [Set], [Tag], [Remove], [Undelete] or [Prune].
+// Operation is a change of a volume: [Create], [Mount], [Unmount], [Commit], [Discard], [Preview], [Retain], [Rollback], [Merge],
+// [Clone], [Rename], [Set], [Tag], [Remove], [Undelete] or [Prune].
 type Operation interface {
 	run(ctx context.Context, m *Manager) (Result, error)
 }
@@ -28,6 +28,7 @@ type Result struct {
 	Previous    CID                  `json:"previous,omitzero"`     // where a tag was before
 	Removed     []string             `json:"removed,omitempty"`     // names of volumes
 	Retained    []Retained           `json:"retained,omitempty"`
+	Merged      *Merged              `json:"merged,omitempty"` // of Merge, if there was something to merge
 }
 
 // Do runs an operation. If the disk is full, one that ends something is run again, hooks included, with the reserve.
@@ -50,7 +51,7 @@ func (m *Manager) Do(ctx context.Context, op Operation) (res Result, err error) 
 func operations() map[string]Operation {
 	return map[string]Operation{
 		"create": new(Create), "mount": new(Mount), "unmount": new(Unmount), "commit": new(Commit), "discard": new(Discard),
-		"preview": new(Preview), "retain": new(Retain), "rollback": new(Rollback), "clone": new(Clone), "rename": new(Rename),
+		"preview": new(Preview), "retain": new(Retain), "rollback": new(Rollback), "merge": new(Merge), "clone": new(Clone), "rename": new(Rename),
 		"set": new(Set), "tag": new(Tag), "remove": new(Remove), "undelete": new(Undelete), "prune": new(Prune),
 	}
 }

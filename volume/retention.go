@@ -15,7 +15,8 @@ import (
 )
 
 // Keep says which commits of a volume stay: the newest ones, and the newest of each of so many hours, days, weeks
-// and months that have any. The zero value keeps all. The head, tagged commits, the base of changes and forks always stay.
+// and months that have any. The zero value keeps all. The head, tagged commits, the base of changes, forks and what they
+// have in common with the head always stay.
 type Keep struct {
 	Last, Hourly, Daily, Weekly, Monthly int
 }
@@ -130,7 +131,7 @@ func (m *Manager) retain(ctx context.Context, r *record, dryRun bool) ([]Retaine
 		return nil, err
 	}
 	o.Keep.decide(commits, time.Local)
-	forks, err := m.states(ctx, r)
+	forks, err := m.keptForForks(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -190,10 +191,10 @@ func (m *Manager) needed(except string) (map[cid.Cid]string, error) {
 }
 
 // always adds what is kept whatever the rules say.
-func (m *Manager) always(r *record, forks []cid.Cid, commits []*kept) {
+func (m *Manager) always(r *record, forks map[cid.Cid]string, commits []*kept) {
 	for _, c := range commits {
-		if c.root != r.Head.Cid && slices.Contains(forks, c.root) {
-			c.rules = append(c.rules, "fork")
+		if rule, is := forks[c.root]; is && c.root != r.Head.Cid {
+			c.rules = append(c.rules, rule)
 		}
 		if c.root == r.Head.Cid {
 			c.rules = append(c.rules, "head")

@@ -40,6 +40,7 @@ const (
 	exitOther       = 10
 	exitExists      = 11 // the name is taken by a volume or a tag
 	exitBroken      = 12 // doctor: something is broken
+	exitConflicts   = 13 // merge: there are conflicts, and nothing was changed
 	exitInterrupted = 130
 )
 
@@ -48,7 +49,7 @@ const exitCodeHelp = `Results go to standard output, everything else to standard
 Exit codes: 0 done; 1 diff: the two differ; 2 wrong usage; 3 no such path, snapshot or block;
 4 damaged or malformed data; 5 not permitted or read-only; 6 no space left; 7 the state or a volume is in use;
 8 done, but not everything could be; 9 the state is of a newer version; 10 any other error;
-11 the name is taken; 12 doctor: something is broken;
+11 the name is taken; 12 doctor: something is broken; 13 merge: there are conflicts;
 130 interrupted, or the question not answered with yes.`
 
 var errInterrupted = errors.New("interrupted\nwhat was stored stays; run the command again to go on")
@@ -89,7 +90,7 @@ func usagef(format string, args ...any) error { return usageError{fmt.Sprintf(fo
 // report prints an error as one line, and what to do about it on the next ones, and returns the exit code.
 func report(stderr io.Writer, err error) int {
 	code := exitCode(err)
-	if code == exitOK || code == exitDiffer {
+	if code == exitOK || code == exitDiffer || code == exitConflicts {
 		return code
 	}
 	text, hint, _ := strings.Cut(err.Error(), "\n")
@@ -130,6 +131,8 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitOK
+	case is(errConflicts):
+		return exitConflicts
 	case is(errDiffer):
 		return exitDiffer
 	case errors.As(err, &usage) || is(volume.ErrInvalid, api.ErrNoCluster, api.ErrNoNetwork):

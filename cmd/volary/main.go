@@ -41,7 +41,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if ctx.Err() != nil && err != nil && !errors.Is(err, errNotEnding) {
 		err = errInterrupted
 	}
-	if err == nil || errors.Is(err, errDiffer) {
+	if err == nil || errors.Is(err, errDiffer) || errors.Is(err, errConflicts) {
 		err = cmp.Or(out.err, err)
 	}
 	return report(stderr, err)

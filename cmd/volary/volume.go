@@ -24,7 +24,7 @@ func volumeCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			volumeCreateCommand(), volumeLsCommand(), volumeInspectCommand(), volumeRenameCommand(), volumeSetCommand(), volumeRmCommand(),
 			volumeUndeleteCommand(), volumePruneCommand(), volumeMountCommand(), volumeUmountCommand(), volumeCommitCommand(), volumeDiscardCommand(),
-			volumeLogCommand(), volumeDiffCommand(), volumeTagCommand(), volumeRetainCommand(), volumeRollbackCommand(), volumeCloneCommand(),
+			volumeLogCommand(), volumeDiffCommand(), volumeTagCommand(), volumeRetainCommand(), volumeRollbackCommand(), volumeForksCommand(), volumeMergeCommand(), volumeCloneCommand(),
 		},
 	}
 }

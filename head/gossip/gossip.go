@@ -14,12 +14,15 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ipfs/boxo/ipns"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/volary/volary/head"
 	"github.com/volary/volary/head/table"
@@ -35,6 +38,8 @@ type Known interface {
 	Volumes() ([]table.Volume, error)
 	// Knows reports whether a binding, and a head of its volume unless it is zero, say nothing new.
 	Knows(ctx context.Context, h head.Head, b namespace.Binding) (bool, error)
+	// Revision is another number whenever what is known has changed.
+	Revision() (uint64, error)
 }
 
 var _ Known = (*table.Table)(nil)
@@ -51,6 +56,7 @@ type Options struct {
 	// Rate and Burst say how many messages a peer may send in a second, and at once after it was silent: DefaultRate
 	// and DefaultBurst unless set.
 	Rate, Burst int
+	Every       time.Duration // between two exchanges of all that is known; DefaultEvery if zero
 }
 
 const (
@@ -70,12 +76,19 @@ type Gossip struct {
 	verify func([]byte) (namespace.Binding, error)
 	limits *limits
 	topic  *pubsub.Topic
+	index  *keptIndex
 	heard  chan heard
 
-	flooders chan peer.ID // to be disconnected
+	flooders  chan peer.ID // to be disconnected
+	met       chan peer.ID // all was exchanged with them
+	missed    chan peer.ID // all is to be exchanged with them, or with any if it is empty
+	asking    atomic.Bool  // this host asks another one
+	answering chan struct{}
 
-	end  context.CancelFunc
-	work sync.WaitGroup
+	end     context.CancelFunc
+	closing sync.Mutex // guards closed, and that no work begins after it
+	closed  bool
+	work    sync.WaitGroup
 }
 
 // New joins a host to the others of the namespace that it is, or will be, connected to. It ends with Close, or with ctx.
@@ -88,15 +101,18 @@ func New(ctx context.Context, h host.Host, o Options) (*Gossip, error) {
 	}
 	g := &Gossip{
 		o: o, h: h, log: o.Log, verify: o.Namespace.Remembering(), heard: make(chan heard), flooders: make(chan peer.ID, 16),
+		index: &keptIndex{known: o.Known}, met: make(chan peer.ID, 16), missed: make(chan peer.ID, 64), answering: make(chan struct{}, answered),
 		limits: newLimits(withDefault(o.Rate, DefaultRate), withDefault(o.Burst, DefaultBurst)),
+	}
+	if g.o.Every == 0 {
+		g.o.Every = DefaultEvery
 	}
 	ctx, g.end = context.WithCancel(ctx)
 	if err := g.join(ctx); err != nil {
 		g.end()
+		g.work.Wait()
 		return nil, fmt.Errorf("join the hosts of namespace %s: %w", o.Namespace.ID(), err)
 	}
-	g.work.Go(func() { g.hear(ctx) })
-	g.work.Go(func() { g.dismiss(ctx) })
 	return g, nil
 }
 
@@ -107,10 +123,29 @@ func withDefault(n, otherwise int) int {
 	return n
 }
 
+// join begins all work.
+func (g *Gossip) join(ctx context.Context) error {
+	events, err := g.h.EventBus().Subscribe([]any{&event.EvtPeerIdentificationCompleted{}, &event.EvtPeerProtocolsUpdated{}})
+	if err != nil {
+		return err
+	}
+	if err := g.joinTopic(ctx); err != nil {
+		return errors.Join(err, events.Close())
+	}
+	g.serve(ctx)
+	g.work.Go(func() { g.hear(ctx) })
+	g.work.Go(func() { g.dismiss(ctx) })
+	g.work.Go(func() { g.keepUp(ctx, events) })
+	return nil
+}
+
 // Close leaves the others. Hear is not called any more once it returns.
 func (g *Gossip) Close() error {
+	g.closing.Lock()
+	g.closed = true
+	g.closing.Unlock()
 	g.end()
-	for _, p := range protocols {
+	for _, p := range append([]protocol.ID{exchangeProtocol}, protocols...) {
 		g.h.RemoveStreamHandler(p)
 	}
 	g.work.Wait()

@@ -28,18 +28,25 @@ func (g *Gossip) hear(ctx context.Context) {
 				g.log.Warn("cannot take over what other hosts told", "error", err)
 			}
 			for _, h := range batch {
-				if h.done != nil {
+				switch {
+				case h.done != nil:
 					h.done <- err
+				case err != nil:
+					g.miss("")
 				}
 			}
 		}
 	}
 }
 
-// gather waits a moment for more.
+// gather waits a moment for more, but not if somebody waits for what was told.
 func (g *Gossip) gather(ctx context.Context, first heard) []heard {
 	batch, n := []heard{first}, len(first.news)
-	over := time.NewTimer(coalesce)
+	moment := coalesce
+	if first.done != nil {
+		moment = 0
+	}
+	over := time.NewTimer(moment)
 	defer over.Stop()
 	for n < DefaultBatch {
 		select {

@@ -47,6 +47,10 @@ func ours(t testing.TB) *namespace.Namespace {
 	return must(namespace.Open(namespace.Secret{1, 2, 3}))(t)
 }
 
+func otherNamespace(t testing.TB) *namespace.Namespace {
+	return must(namespace.Open(namespace.Secret{9}))(t)
+}
+
 // volumeAt is a volume of a name at a state that a text names.
 func volumeAt(t testing.TB, n *namespace.Namespace, name string, sequence uint64, state string) news {
 	t.Helper()
@@ -73,19 +77,21 @@ type member struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed with each call of Hear
 	calls   []table.News
-	refuse  error // what Hear says
+	onHear  func(table.News)
+	refuse  error // what Hear says next
 }
 
-func listening(t testing.TB) host.Host {
+func listening(t testing.TB, o ...libp2p.Option) host.Host {
 	t.Helper()
-	h := must(libp2p.New(libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.DisableRelay(), libp2p.DisableMetrics()))(t)
+	o = append(o, libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.DisableRelay(), libp2p.DisableMetrics())
+	h := must(libp2p.New(o...))(t)
 	t.Cleanup(func() { check(t, h.Close()) })
 	return h
 }
 
-func newMember(t testing.TB, o Options) *member {
+func newMember(t testing.TB, o Options, of ...libp2p.Option) *member {
 	t.Helper()
-	h := &member{t: t, p2p: listening(t), changed: make(chan struct{})}
+	h := &member{t: t, p2p: listening(t, of...), changed: make(chan struct{})}
 	h.table = must(table.Open(filepath.Join(t.TempDir(), "heads.db"), nil))(t)
 	t.Cleanup(func() { check(t, h.table.Close()) })
 	if o.Namespace == nil {
@@ -100,14 +106,25 @@ func newMember(t testing.TB, o Options) *member {
 func (h *member) take(ctx context.Context, n table.News) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.refuse != nil {
-		return h.refuse
+	if err := h.refuse; err != nil {
+		h.refuse = nil
+		return err
 	}
 	_, err := h.table.Learn(ctx, n)
+	if h.onHear != nil {
+		h.onHear(n)
+	}
 	h.calls = append(h.calls, n)
 	close(h.changed)
 	h.changed = make(chan struct{})
 	return err
+}
+
+// refuseOnce has the host not take over what it is told next.
+func (h *member) refuseOnce(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refuse = err
 }
 
 func (h *member) connect(to *member) {

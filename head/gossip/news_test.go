@@ -30,7 +30,7 @@ func golden(t *testing.T, name string, got []byte) {
 
 func encoded(t testing.TB, n news) []byte { return must(n.encode())(t) }
 
-func wire(t testing.TB, v any) []byte { return must(dagcbor.Marshal(v))(t) }
+func cborOf(t testing.TB, v any) []byte { return must(dagcbor.Marshal(v))(t) }
 
 func TestNewsAreTheGoldenFiles(t *testing.T) {
 	n := volumeAt(t, ours(t), "data", 5, "a state")
@@ -54,7 +54,7 @@ func TestTheLargestNewsFit(t *testing.T) {
 func TestOnlyWhatWasSignedIsNews(t *testing.T) {
 	n := volumeAt(t, ours(t), "data", 5, "a state")
 	other := volumeAt(t, ours(t), "other", 5, "a state")
-	theirs := volumeAt(t, must(namespace.Open(namespace.Secret{9}))(t), "data", 5, "a state")
+	theirs := volumeAt(t, otherNamespace(t), "data", 5, "a state")
 	data := encoded(t, n)
 	forged := bytes.Clone(n.head.Record)
 	forged[10] ^= 1 // of the signature
@@ -66,14 +66,14 @@ func TestOnlyWhatWasSignedIsNews(t *testing.T) {
 		"nothing":                   {nil, ErrFormat},
 		"truncated":                 {data[:len(data)-1], ErrFormat},
 		"more after it":             {append(bytes.Clone(data), 0), ErrFormat},
-		"oversized":                 {wire(t, wireNews{newsKind, n.binding.Data, make([]byte, MaxNews)}), ErrFormat},
-		"another kind":              {wire(t, wireNews{"volary/news/2", n.binding.Data, n.head.Record}), ErrFormat},
-		"no binding":                {wire(t, wireNews{newsKind, nil, n.head.Record}), namespace.ErrFormat},
+		"oversized":                 {cborOf(t, wireNews{newsKind, n.binding.Data, make([]byte, MaxNews)}), ErrFormat},
+		"another kind":              {cborOf(t, wireNews{"volary/news/2", n.binding.Data, n.head.Record}), ErrFormat},
+		"no binding":                {cborOf(t, wireNews{newsKind, nil, n.head.Record}), namespace.ErrFormat},
 		"another namespace's":       {encoded(t, theirs), namespace.ErrSignature},
 		"another volume's head":     {encoded(t, news{other.binding, n.head}), head.ErrSignature},
-		"a record that is forged":   {wire(t, wireNews{newsKind, n.binding.Data, forged}), head.ErrSignature},
-		"a record that is cut":      {wire(t, wireNews{newsKind, n.binding.Data, n.head.Record[:50]}), head.ErrFormat},
-		"a binding that is cut":     {wire(t, wireNews{newsKind, n.binding.Data[:50], n.head.Record}), namespace.ErrFormat},
+		"a record that is forged":   {cborOf(t, wireNews{newsKind, n.binding.Data, forged}), head.ErrSignature},
+		"a record that is cut":      {cborOf(t, wireNews{newsKind, n.binding.Data, n.head.Record[:50]}), head.ErrFormat},
+		"a binding that is cut":     {cborOf(t, wireNews{newsKind, n.binding.Data[:50], n.head.Record}), namespace.ErrFormat},
 		"a map of a million fields": {[]byte("\xba\x00\x0f\xff\xff"), ErrFormat},
 	} {
 		if _, err := decodeNews(c.data, ask); !errors.Is(err, c.want) {

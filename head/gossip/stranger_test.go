@@ -15,7 +15,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/volary/volary/head"
-	"github.com/volary/volary/namespace"
 )
 
 // stranger is a host that says on the topic whatever it likes.
@@ -62,13 +61,13 @@ func (h *member) heardOnly(of news) {
 
 func TestWhatIsNotSignedIsNotHeard(t *testing.T) {
 	a := newMember(t, Options{})
-	theirs := must(namespace.Open(namespace.Secret{9}))(t)
+	theirs := otherNamespace(t)
 	n := volumeAt(t, ours(t), "data", 1, "a state")
 	data := encoded(t, n)
 	for i, bad := range [][]byte{
 		data[:len(data)-1],
 		encoded(t, volumeAt(t, theirs, "theirs", 2, "a state")),
-		wire(t, wireNews{newsKind, volumeAt(t, ours(t), "forged", 1, "x").binding.Data, n.head.Record}),
+		cborOf(t, wireNews{newsKind, volumeAt(t, ours(t), "forged", 1, "x").binding.Data, n.head.Record}),
 		make([]byte, MaxNews+1),
 	} {
 		s := newStranger(t, a)

@@ -31,10 +31,11 @@ const (
 
 func (g *Gossip) topicName() string { return "/volary/" + g.o.Namespace.ID() + "/heads/1" }
 
-// join enters the topic, and hears what is told on it until ctx is done.
-func (g *Gossip) join(ctx context.Context) error {
+// joinTopic enters the topic, and hears what is told on it until ctx is done.
+func (g *Gossip) joinTopic(ctx context.Context) error {
 	name := g.topicName()
 	ps, err := pubsub.NewGossipSub(ctx, g.h,
+		pubsub.WithGossipSubParams(params()),
 		pubsub.WithGossipSubProtocols(protocols, func(f pubsub.GossipSubFeature, _ protocol.ID) bool {
 			return f == pubsub.GossipSubFeatureMesh || f == pubsub.GossipSubFeatureIdontwant
 		}),
@@ -50,6 +51,7 @@ func (g *Gossip) join(ctx context.Context) error {
 		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(pubsub.NewAllowlistSubscriptionFilter(name), maxTopics)),
 		pubsub.WithAppSpecificRpcInspector(g.inspect),
 		pubsub.WithPeerScore(g.scores(name)),
+		pubsub.WithRawTracer(tracer{miss: g.miss}),
 	)
 	if err != nil {
 		return err
@@ -67,6 +69,14 @@ func (g *Gossip) join(ctx context.Context) error {
 	}
 	g.work.Go(func() { g.listen(ctx, sub) })
 	return nil
+}
+
+// params have each host pass a head on to four others: whoever is connected to the one who tells it has it from there,
+// and what was missed is made up for.
+func params() pubsub.GossipSubParams {
+	p := pubsub.DefaultGossipSubParams()
+	p.D, p.Dlo, p.Dhi, p.Dscore, p.Dout = 4, 3, 6, 2, 1
+	return p
 }
 
 func messageID(m *pb.Message) string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/ipfs/go-cid"
+	bolt "go.etcd.io/bbolt"
 
 	"github.com/volary/volary/head"
 	"github.com/volary/volary/namespace"
@@ -27,7 +28,7 @@ func (t *Table) Knows(ctx context.Context, h head.Head, b namespace.Binding) (bo
 			return true, nil
 		}
 		covered := map[cid.Cid]bool{}
-		if head.Compare(h, tip) < 0 {
+		if h.Sequence < tip.Sequence {
 			err = t.cover(ctx, covered, tip, []head.Head{h})
 		}
 		if err != nil || covered[h.Commit] {
@@ -35,4 +36,12 @@ func (t *Table) Knows(ctx context.Context, h head.Head, b namespace.Binding) (bo
 		}
 	}
 	return false, nil
+}
+
+// Revision is a number that is another one after each change.
+func (t *Table) Revision() (n uint64, _ error) {
+	return n, t.db.View(func(tx *bolt.Tx) error {
+		n = uint64(tx.ID())
+		return nil
+	})
 }

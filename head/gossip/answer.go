@@ -1,0 +1,159 @@
+package gossip
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/libp2p/go-libp2p/core/network"
+
+	"github.com/volary/volary/snapshot/dagcbor"
+)
+
+// serve answers peers who ask, until ctx is done.
+func (g *Gossip) serve(ctx context.Context) {
+	asking := make(chan struct{}, asked)
+	g.h.SetStreamHandler(exchangeProtocol, func(s network.Stream) {
+		from := s.Conn().RemotePeer()
+		select {
+		case asking <- struct{}{}:
+			defer func() { <-asking }()
+		default:
+			_ = s.Reset()
+			return
+		}
+		if !g.enter() {
+			_ = s.Reset()
+			return
+		}
+		defer g.work.Done()
+		if !g.charge(from, costAsked) {
+			_ = s.Reset()
+			return
+		}
+		ctx, done := context.WithTimeout(ctx, exchangeTime)
+		defer done()
+		heard, told, err := g.answer(ctx, s)
+		closeStream(s, err)
+		g.exchanged(outcome{from, heard, told, err})
+	})
+}
+
+// enter counts a piece of work that a peer began, unless it is over. The work ends with g.work.Done.
+func (g *Gossip) enter() bool {
+	g.closing.Lock()
+	defer g.closing.Unlock()
+	if g.closed {
+		return false
+	}
+	g.work.Add(1)
+	return true
+}
+
+// answer is the side of the one who was asked.
+func (g *Gossip) answer(ctx context.Context, s network.Stream) (heard, told int, _ error) {
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+	w := wire{s}
+	var theirs hello
+	if err := w.read(&theirs); err != nil {
+		return 0, 0, err
+	}
+	x, err := g.index.get()
+	if err != nil {
+		return 0, 0, err
+	}
+	ours := hello{Kind: kindHello, Namespace: g.o.Namespace.ID(), Root: x.root[:]}
+	switch {
+	case theirs.Namespace != ours.Namespace:
+		return 0, 0, errors.Join(errNamespace, w.write(&ours))
+	case bytes.Equal(theirs.Root, ours.Root):
+		return 0, 0, w.write(&ours)
+	}
+	if !g.mayAnswer() {
+		ours.Busy = true
+		return 0, 0, errors.Join(errBusy, w.write(&ours))
+	}
+	defer func() { <-g.answering }()
+	for _, b := range x.buckets {
+		ours.Buckets = append(ours.Buckets, b[:]...)
+	}
+	if err := w.write(&ours); err != nil {
+		return 0, 0, err
+	}
+	in := &intake{g: g, from: s.Conn().RemotePeer()}
+	told, err = g.answerAll(ctx, w, in, x)
+	return in.total, told, err
+}
+
+// mayAnswer takes one of the few places for those who are told more than a greeting. While this host asks another one
+// nobody gets one: it is about to hear all that anybody would tell.
+func (g *Gossip) mayAnswer() bool {
+	if g.asking.Load() {
+		return false
+	}
+	select {
+	case g.answering <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (g *Gossip) answerAll(ctx context.Context, w wire, in *intake, x *index) (sent int, _ error) {
+	next, over := uint64(0), false
+	for {
+		data, err := w.next()
+		if errors.Is(err, io.EOF) {
+			return sent, in.flush(ctx)
+		}
+		if err != nil {
+			return sent, err
+		}
+		if dagcbor.HasKind(data, kindNews) {
+			var n told
+			err := decodeFrame(data, &n)
+			if err == nil {
+				err = in.add(ctx, n.News)
+			}
+			if err != nil {
+				return sent, err
+			}
+			continue
+		}
+		var r have
+		if err := decodeFrame(data, &r); err != nil {
+			return sent, err
+		}
+		if over || r.From < next {
+			return sent, fmt.Errorf("places are compared twice: %w", ErrFormat)
+		}
+		next, over = r.To+1, r.To+1 == 0
+		n, err := g.answerRange(w, x, r)
+		if sent += n; err != nil {
+			return sent, err
+		}
+	}
+}
+
+// answerRange tells of the volumes in a range whose state the other one has not, and says which of its it wants.
+func (g *Gossip) answerRange(w wire, x *index, r have) (sent int, _ error) {
+	theirs, err := set(r.States)
+	if err != nil {
+		return 0, err
+	}
+	ours := x.between(r.From, r.To)
+	if sent, err = g.tellOf(w, ours, func(e entry) bool { return !theirs[e.state] }); err != nil {
+		return sent, err
+	}
+	for _, e := range ours {
+		delete(theirs, e.state)
+	}
+	wanted := want{Kind: kindWant}
+	for d := range theirs {
+		wanted.States = append(wanted.States, d[:]...)
+	}
+	return sent, w.write(&wanted)
+}

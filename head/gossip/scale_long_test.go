@@ -1,0 +1,178 @@
+//go:build long
+
+package gossip
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/metrics"
+
+	"github.com/volary/volary/head/table"
+)
+
+// arrivals are the times at which heads became known on hosts.
+type arrivals struct {
+	mu   sync.Mutex
+	at   map[cid.Cid][]time.Time
+	all  int           // how many hosts there are
+	full chan struct{} // has an element for each head that is known on all
+}
+
+func (a *arrivals) add(n table.News) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, h := range n.Heads {
+		if a.at[h.Commit] = append(a.at[h.Commit], time.Now()); len(a.at[h.Commit]) == a.all {
+			a.full <- struct{}{}
+		}
+	}
+}
+
+// learned is how many heads the host was told.
+func (h *member) learned() (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.calls {
+		n += len(c.Heads)
+	}
+	return n
+}
+
+func percentile(all []time.Duration, p float64) time.Duration {
+	slices.Sort(all)
+	return all[min(int(float64(len(all))*p), len(all)-1)].Round(100 * time.Microsecond)
+}
+
+// Each host has a table on the disk, and all are connected to each other by TCP.
+func TestLongHeadsAreKnownOnFiftyHostsWithinAMoment(t *testing.T) {
+	const (
+		hosts = 50
+		heads = 300
+		pause = 100 * time.Millisecond // between two heads
+		most  = 250 * time.Millisecond
+	)
+	seen := &arrivals{at: map[cid.Cid][]time.Time{}, all: hosts - 1, full: make(chan struct{}, heads)}
+	counter := metrics.NewBandwidthCounter()
+	var members []*member
+	for range hosts {
+		m := newMember(t, Options{}, libp2p.BandwidthReporter(counter))
+		m.onHear = seen.add
+		for _, other := range members {
+			m.connect(other)
+		}
+		members = append(members, m)
+	}
+	untilJoined(t, members...)
+	counter.Reset()
+	published := map[cid.Cid]time.Time{}
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+	for i := range heads {
+		m := members[rand.IntN(hosts)]
+		n := volumeAt(t, ours(t), fmt.Sprint("v", i), 1, fmt.Sprint("state ", i))
+		m.know(n)
+		published[n.head.Commit] = time.Now()
+		check(t, m.Publish(t.Context(), together([]news{n})))
+		<-tick.C
+	}
+	over := time.After(wait)
+	for i := range heads {
+		select {
+		case <-seen.full:
+		case <-over:
+			t.Fatalf("%d of %d heads are known on all hosts", i, heads)
+		}
+	}
+	var everywhere, somewhere []time.Duration
+	for c, at := range seen.at {
+		for _, t := range at {
+			somewhere = append(somewhere, t.Sub(published[c]))
+		}
+		everywhere = append(everywhere, slices.MaxFunc(at, time.Time.Compare).Sub(published[c]))
+	}
+	sent := counter.GetBandwidthForProtocol(protocols[0]).TotalOut
+	t.Logf("%d hosts, %d heads: known on a host after %s (p50) %s (p99), on all after %s (p50) %s (p99); %d bytes a head in all, %d a host",
+		hosts, heads, percentile(somewhere, 0.5), percentile(somewhere, 0.99),
+		percentile(everywhere, 0.5), percentile(everywhere, 0.99), sent/heads, sent/heads/hosts)
+	if got := percentile(everywhere, 0.99); got > most {
+		t.Errorf("known on all hosts after %s (p99), want at most %s", got, most)
+	}
+}
+
+func TestLongAHostWithNothingJoinsTwoHundredWithTenThousandVolumes(t *testing.T) {
+	const (
+		hosts   = 199
+		volumes = 10_000
+		most    = 5 * time.Second
+		memory  = 256 << 20 // of all hosts, most of it both ends of their connections
+	)
+	known := must(table.Open(filepath.Join(t.TempDir(), "heads.db"), nil))(t)
+	defer known.Close()
+	n := ours(t)
+	var all []news
+	for i := range volumes {
+		all = append(all, volumeAt(t, n, fmt.Sprint("volume-", i), 1, fmt.Sprint("state ", i)))
+	}
+	must(known.Learn(t.Context(), together(all)))(t)
+	all = nil
+	x := must((&keptIndex{known: known}).get())(t)
+	revision := must(known.Revision())(t)
+	counter := metrics.NewBandwidthCounter()
+	var members []*member
+	for range hosts {
+		m := &member{t: t, p2p: listening(t), table: known}
+		m.Gossip = must(New(context.Background(), m.p2p, Options{Namespace: n, Known: known, Hear: func(context.Context, table.News) error { return nil }}))(t)
+		defer m.Close()
+		m.index.index, m.index.revision = x, revision // they are current; one process need not hold it 199 times
+		members = append(members, m)
+	}
+	joiner := newMember(t, Options{}, libp2p.BandwidthReporter(counter))
+	runtime.GC()
+	var before, now runtime.MemStats
+	runtime.ReadMemStats(&before)
+	peak, ended, sampled := uint64(0), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(sampled)
+		for tick := time.NewTicker(50 * time.Millisecond); ; {
+			select {
+			case <-tick.C:
+				runtime.ReadMemStats(&now)
+				peak = max(peak, now.HeapAlloc)
+			case <-ended:
+				return
+			}
+		}
+	}()
+	began := time.Now()
+	var dials sync.WaitGroup
+	for _, m := range members {
+		dials.Go(func() { joiner.connect(m) })
+	}
+	joiner.until("all volumes", func() bool { return joiner.learned() >= volumes })
+	took := time.Since(began)
+	close(ended)
+	<-sampled
+	dials.Wait()
+	if got := newIndex(must(joiner.table.Volumes())(t)); got.root != x.root {
+		t.Errorf("%d volumes, and not as the others know them", len(got.entries))
+	}
+	grown := int64(peak) - int64(before.HeapAlloc)
+	t.Logf("%d volumes from %d hosts: %s, %d bytes received, heap of all hosts %d MiB before, %d more at most",
+		volumes, hosts, took.Round(time.Millisecond), counter.GetBandwidthForProtocol(exchangeProtocol).TotalIn, before.HeapAlloc>>20, grown>>20)
+	if took > most {
+		t.Errorf("up to date after %s, want at most %s", took, most)
+	}
+	if grown > memory {
+		t.Errorf("%d bytes of heap more, want at most %d", grown, memory)
+	}
+}

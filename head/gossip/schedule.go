@@ -1,0 +1,219 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+const (
+	// DefaultEvery is the time between two exchanges with a peer taken by chance.
+	DefaultEvery = 3 * time.Minute
+
+	// Who connected asks within soon, who was connected to within later unless it was asked by then.
+	soon  = 200 * time.Millisecond
+	later = 8 * time.Second
+	// again is how long it takes at least to ask a peer that was busy.
+	again = time.Second
+	// tooLate is how long it takes to make up for messages that there was no time for.
+	tooLate = time.Second
+)
+
+// turns say when to exchange all with whom. Only the goroutine in keepUp uses them.
+type turns struct {
+	due   map[peer.ID]time.Time
+	done  map[peer.ID]time.Time
+	next  time.Time // with any peer
+	every time.Duration
+}
+
+func upTo(d time.Duration) time.Duration { return rand.N(d) }
+
+// keepUp exchanges all with peers that connect, and now and then with any, until ctx is done.
+func (g *Gossip) keepUp(ctx context.Context, events event.Subscription) {
+	defer events.Close()
+	t := turns{due: map[peer.ID]time.Time{}, done: map[peer.ID]time.Time{}, every: g.o.Every}
+	t.next = time.Now().Add(t.every/2 + upTo(t.every))
+	for _, p := range g.h.Network().Peers() {
+		g.connected(&t, p)
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var running chan outcome // nil: no exchange that this host began goes on
+	for {
+		due := timer.C
+		if running != nil {
+			due = nil
+		}
+		timer.Reset(time.Until(t.first()))
+		select {
+		case <-ctx.Done():
+			return
+		case e, ok := <-events.Out():
+			if !ok {
+				return
+			}
+			switch e := e.(type) {
+			case event.EvtPeerIdentificationCompleted:
+				g.connected(&t, e.Peer)
+			case event.EvtPeerProtocolsUpdated:
+				g.connected(&t, e.Peer)
+			}
+		case p := <-g.met:
+			t.did(p, time.Now())
+		case p := <-g.missed:
+			t.soon(p, time.Now())
+		case o := <-running:
+			running = nil
+			g.ended(&t, o)
+		case <-due:
+			if p, ok := g.turn(&t, time.Now()); ok {
+				running = g.begin(ctx, p)
+			}
+		}
+	}
+}
+
+// connected has a peer's turn come, if it speaks the protocol and all was not exchanged since it connected.
+func (g *Gossip) connected(t *turns, p peer.ID) {
+	spoken, err := g.h.Peerstore().SupportsProtocols(p, exchangeProtocol)
+	conns := g.h.Network().ConnsToPeer(p)
+	if err != nil || len(spoken) == 0 || len(conns) == 0 {
+		return
+	}
+	now := time.Now()
+	if _, waiting := t.due[p]; waiting || t.done[p].After(conns[0].Stat().Opened) {
+		return
+	}
+	if conns[0].Stat().Direction == network.DirOutbound {
+		t.due[p] = now.Add(upTo(soon))
+	} else {
+		t.due[p] = now.Add(later/2 + upTo(later/2))
+	}
+}
+
+// first is when the next turn comes.
+func (t *turns) first() time.Time {
+	first := t.next
+	for _, at := range t.due {
+		if at.Before(first) {
+			first = at
+		}
+	}
+	return first
+}
+
+// did records that all was exchanged with a peer.
+func (t *turns) did(p peer.ID, now time.Time) {
+	delete(t.due, p)
+	if len(t.done) >= mostPeers {
+		clear(t.done)
+	}
+	t.done[p] = now
+}
+
+// turn returns the peer whose turn it is.
+func (g *Gossip) turn(t *turns, now time.Time) (p peer.ID, ok bool) {
+	for q, at := range t.due {
+		if !at.After(now) && (!ok || at.Before(t.due[p])) {
+			p, ok = q, true
+		}
+	}
+	if ok {
+		delete(t.due, p)
+		return p, g.h.Network().Connectedness(p) == network.Connected
+	}
+	if t.next.After(now) {
+		return "", false
+	}
+	t.next = now.Add(t.every/2 + upTo(t.every))
+	peers := slices.DeleteFunc(g.h.Network().Peers(), func(p peer.ID) bool {
+		spoken, err := g.h.Peerstore().SupportsProtocols(p, exchangeProtocol)
+		return err != nil || len(spoken) == 0
+	})
+	if len(peers) == 0 {
+		return "", false
+	}
+	return peers[rand.IntN(len(peers))], true
+}
+
+// miss has what was missed made up for, with a peer, or with any if it is empty.
+func (g *Gossip) miss(p peer.ID) {
+	select {
+	case g.missed <- p:
+	default: // so much is to be made up for that all soon is
+	}
+}
+
+// soon has a peer's turn, or that of any if it is empty, come in a moment.
+func (t *turns) soon(p peer.ID, now time.Time) {
+	at := now.Add(tooLate)
+	if p == "" {
+		if at.Before(t.next) {
+			t.next = at
+		}
+		return
+	}
+	if was, ok := t.due[p]; !ok || at.Before(was) {
+		t.due[p] = at
+	}
+}
+
+// outcome is what came of an exchange.
+type outcome struct {
+	p           peer.ID
+	heard, told int
+	err         error
+}
+
+// begin exchanges all with a peer while events are heard.
+func (g *Gossip) begin(ctx context.Context, p peer.ID) chan outcome {
+	ended := make(chan outcome, 1)
+	g.asking.Store(true)
+	g.work.Go(func() {
+		defer g.asking.Store(false)
+		o := outcome{p: p}
+		o.heard, o.told, o.err = g.exchange(ctx, p)
+		ended <- o
+	})
+	return ended
+}
+
+func (g *Gossip) ended(t *turns, o outcome) {
+	now := time.Now()
+	switch {
+	case errors.Is(o.err, errBusy):
+		t.due[o.p] = now.Add(again + upTo(2*again))
+		return
+	case o.err == nil:
+		t.did(o.p, now)
+	}
+	g.note(o)
+}
+
+// exchanged takes note of what came of a peer that asked.
+func (g *Gossip) exchanged(o outcome) {
+	g.note(o)
+	if o.err != nil {
+		return
+	}
+	select {
+	case g.met <- o.p:
+	default: // it may be asked once more than it must be
+	}
+}
+
+func (g *Gossip) note(o outcome) {
+	switch {
+	case o.err != nil:
+		g.log.Debug("heads were not exchanged with a peer", "peer", o.p, "error", o.err)
+	case o.heard > 0 || o.told > 0:
+		g.log.Debug("heads were exchanged with a peer", "peer", o.p, "heard", o.heard, "told", o.told)
+	}
+}

@@ -15,7 +15,7 @@ import (
 // LabelRemoved is the label of a commit that ends a volume. Its value says nothing.
 const LabelRemoved = "removed"
 
-// Open reads the commit of a head, and checks that it is of this volume, has this sequence, and is a fork or not.
+// Open reads the commit of a head, and checks that it is of this volume, has this sequence, and is a fork of the same.
 func (h Head) Open(b blocks.Block) (*snapshot.Commit, error) {
 	if b.Cid() != h.Commit {
 		return nil, fmt.Errorf("block %s is not the head's commit %s: %w", b.Cid(), h.Commit, ErrFormat)
@@ -29,7 +29,7 @@ func (h Head) Open(b blocks.Block) (*snapshot.Commit, error) {
 			h.Commit, c.Sequence, c.Volume, h.Sequence, h.Volume, ErrFormat)
 	}
 	if c.Fork != h.Fork {
-		return nil, fmt.Errorf("commit %s says %t of being a fork, its head %t: %w", h.Commit, c.Fork, h.Fork, ErrFormat)
+		return nil, fmt.Errorf("commit %s is a fork of %s, its head says of %s: %w", h.Commit, c.Fork.CID, h.Fork.CID, ErrFormat)
 	}
 	return c, nil
 }
@@ -46,10 +46,37 @@ func (h Head) Tombstone(ctx context.Context, b snapshot.Blocks, parents ...cid.C
 		Import: snapshot.ImportInfo{Profile: unixfs.Profile}, Consistency: snapshot.Clean,
 		Stats: snapshot.Stats{Dirs: 1}, NoXattrs: true,
 	}
-	if err := snapshot.Extend(ctx, b, c, append([]cid.Cid{h.Commit}, parents...)...); err != nil {
+	parents = append([]cid.Cid{h.Commit}, parents...)
+	if c.Fork, err = ForkOf(ctx, b, h, true, parents...); err != nil {
+		return nil, fmt.Errorf("end volume %s: %w", h.Volume, err)
+	}
+	if err := snapshot.Extend(ctx, b, c, parents...); err != nil {
 		return nil, fmt.Errorf("end volume %s: %w", h.Volume, err)
 	}
 	return c, nil
+}
+
+// ForkOf is what [snapshot.Commit.Fork] is to be of the next commit of a volume, made of parents. newest is what is known
+// on this host to be the volume's head, and after says whether one of the parents is its commit, or comes after it. The
+// parents of the volume are read from b.
+func ForkOf(ctx context.Context, b snapshot.Blocks, newest Head, after bool, parents ...cid.Cid) (f snapshot.State, _ error) {
+	if newest.Record == nil || after && !newest.IsFork() {
+		return f, nil
+	}
+	for _, p := range parents {
+		blk, err := b.Get(ctx, p)
+		if err != nil {
+			return f, fmt.Errorf("parent %s: %w", p, err)
+		}
+		c, err := snapshot.DecodeCommit(blk)
+		if err != nil {
+			return f, err
+		}
+		if branch := c.Branch(p); c.Volume == newest.Volume.String() && f.Compare(branch) < 0 {
+			f = branch
+		}
+	}
+	return f, nil
 }
 
 // IsTombstone reports whether a commit ends its volume.

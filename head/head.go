@@ -11,6 +11,7 @@ package head
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -57,14 +58,33 @@ type Head struct {
 	Commit    cid.Cid
 	Sequence  uint64 // the commit's
 	EndOfLife time.Time
-	Fork      bool   // the commit's: beside a head without this mark it is not where the volume is
-	Record    []byte // all this as an IPNS record
+	Fork      snapshot.State // the commit's
+	Record    []byte         // all this as an IPNS record
 }
 
-// keyFork is the metadata of a record that has the mark; its value is true.
+// IsFork reports whether the commit is of a branch that lost against another one, as far as who made it knew.
+func (h Head) IsFork() bool { return h.Fork.CID.Defined() }
+
+// keyFork is the metadata of a fork's record; its value is a sequence in eight bytes, the largest first, and a CID.
 const keyFork = "_fork"
 
-// Sign makes the head of a volume's commit, made at a time, without the mark of a fork; see [SignCommit].
+func encodeFork(f snapshot.State) []byte {
+	if !f.CID.Defined() {
+		return nil
+	}
+	return append(binary.BigEndian.AppendUint64(nil, f.Sequence), f.CID.Bytes()...)
+}
+
+func decodeFork(b []byte) (f snapshot.State, err error) {
+	if len(b) < 8 {
+		return f, fmt.Errorf("a fork of %d bytes: %w", len(b), ErrFormat)
+	}
+	f.Sequence = binary.BigEndian.Uint64(b)
+	f.CID, err = cid.Cast(b[8:])
+	return f, err
+}
+
+// Sign makes the head of a volume's commit, made at a time, that is no fork; see [SignCommit].
 func Sign(key crypto.PrivKey, commit cid.Cid, sequence uint64, made time.Time) (Head, error) {
 	return SignCommit(key, commit, &snapshot.Commit{Sequence: sequence, Time: made})
 }
@@ -93,8 +113,8 @@ func sign(key crypto.PrivKey, h Head) (Head, error) {
 		return Head{}, err
 	}
 	options := []ipns.Option{ipns.WithV1Compatibility(false), ipns.WithPublicKey(false)}
-	if h.Fork {
-		options = append(options, ipns.WithMetadata(map[string]any{keyFork: true}))
+	if h.IsFork() {
+		options = append(options, ipns.WithMetadata(map[string]any{keyFork: encodeFork(h.Fork)}))
 	}
 	record, err := ipns.NewRecord(key, value, h.Sequence, h.EndOfLife, cacheFor, options...)
 	if err != nil {
@@ -118,16 +138,21 @@ func endOfLife(made time.Time) time.Time {
 func (h Head) value() string { return "/ipfs/" + h.Commit.String() + "/tree" }
 
 func (h Head) check() error {
-	want := cid.Prefix{Version: 1, Codec: cid.DagCBOR, MhType: mh.SHA2_256, MhLength: 32}
 	switch {
-	case !h.Commit.Defined() || h.Commit.Prefix() != want:
+	case !isCommit(h.Commit):
 		return fmt.Errorf("%s is not a commit's CID: %w", h.Commit, ErrFormat)
+	case h.Fork != snapshot.State{} && (!isCommit(h.Fork.CID) || h.Fork.Sequence == 0 || h.Fork.Sequence >= h.Sequence):
+		return fmt.Errorf("state %d cannot be a fork of %d, %s: %w", h.Sequence, h.Fork.Sequence, h.Fork.CID, ErrFormat)
 	case h.Sequence == 0 || h.Sequence > MaxSequence:
 		return fmt.Errorf("sequence %d: %w", h.Sequence, ErrFormat)
 	case h.EndOfLife.Year() < 0 || h.EndOfLife.Year() > lastYear:
 		return fmt.Errorf("end of life %s: %w", h.EndOfLife, ErrFormat)
 	}
 	return nil
+}
+
+func isCommit(c cid.Cid) bool {
+	return c.Defined() && c.Prefix() == cid.Prefix{Version: 1, Codec: cid.DagCBOR, MhType: mh.SHA2_256, MhLength: 32}
 }
 
 // Verify reads a volume's record. It takes only what Sign could have made, with any end of life, and does not look at
@@ -187,7 +212,19 @@ func contents(volume ipns.Name, r *ipns.Record) (h Head, err error) {
 	if h.EndOfLife, err = r.Validity(); err != nil {
 		return bad(err)
 	}
-	h.Fork = r.MetadataExists(keyFork)
+	if r.MetadataExists(keyFork) {
+		value, err := r.Metadata(keyFork)
+		if err != nil {
+			return bad(err)
+		}
+		b, err := value.AsBytes()
+		if err != nil {
+			return bad(err)
+		}
+		if h.Fork, err = decodeFork(b); err != nil {
+			return bad(err)
+		}
+	}
 	return h, h.check()
 }
 
@@ -198,7 +235,7 @@ type wireRecord struct {
 	Validity     []byte
 	ValidityType uint64
 	TTL          uint64
-	Fork         bool `cbor:"_fork,omitempty"`
+	Fork         []byte `cbor:"_fork,omitempty"`
 }
 
 // encode writes the record that a head with the signature of record has.
@@ -210,7 +247,7 @@ func (h Head) encode(record []byte) ([]byte, error) {
 	data, err := dagcbor.Marshal(wireRecord{
 		Value: []byte(h.value()), Sequence: h.Sequence, TTL: uint64(cacheFor),
 		Validity: []byte(h.EndOfLife.UTC().Format(time.RFC3339Nano)), ValidityType: uint64(ipns.ValidityEOL),
-		Fork: h.Fork,
+		Fork: encodeFork(h.Fork),
 	})
 	if err != nil {
 		return nil, err
@@ -219,14 +256,18 @@ func (h Head) encode(record []byte) ([]byte, error) {
 }
 
 // Compare orders the heads of one volume, the same on every host: the larger one is where the volume is. That is the
-// one without the mark of a fork, then of the larger sequence, then of the smaller commit. So a head that counts can have
-// a smaller sequence than one that was known before.
+// one whose branch is the larger [snapshot.State], then the one whose own state is. A head that comes after another is
+// larger, so that a volume does not go back when a head makes way for one after it.
 func Compare(a, b Head) int {
-	if a.Fork != b.Fork {
-		if a.Fork {
-			return -1
-		}
-		return 1
+	return cmp.Or(a.branch().Compare(b.branch()), a.state().Compare(b.state()))
+}
+
+func (h Head) state() snapshot.State { return snapshot.State{CID: h.Commit, Sequence: h.Sequence} }
+
+// branch is the state by which a head counts beside others.
+func (h Head) branch() snapshot.State {
+	if h.IsFork() {
+		return h.Fork
 	}
-	return cmp.Or(cmp.Compare(a.Sequence, b.Sequence), bytes.Compare(b.Commit.Bytes(), a.Commit.Bytes()))
+	return h.state()
 }

@@ -2,6 +2,7 @@ package head
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/ipfs/boxo/ipns"
 	pb "github.com/ipfs/boxo/ipns/pb"
 	"github.com/ipfs/boxo/path"
@@ -30,8 +31,8 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 var (
 	made     = time.Date(2026, 11, 22, 10, 11, 12, 131415, time.UTC)
-	sameCID  = cmp.Comparer(func(x, y cid.Cid) bool { return x == y })
-	sameName = cmp.Comparer(ipns.Name.Equal)
+	sameCID  = gocmp.Comparer(func(x, y cid.Cid) bool { return x == y })
+	sameName = gocmp.Comparer(ipns.Name.Equal)
 )
 
 func must[T any](v T, err error) func(testing.TB) T {
@@ -58,9 +59,13 @@ func sample(t testing.TB) Head {
 	return must(Sign(volumeKey(t, "data"), commitCID(t, 1), 5, made))(t)
 }
 
-// sampleFork is the head of a commit with the mark.
+func forkOf(t testing.TB, n int, sequence uint64) snapshot.State {
+	return snapshot.State{CID: commitCID(t, n), Sequence: sequence}
+}
+
+// sampleFork is the head of a commit that is a fork of state 4.
 func sampleFork(t testing.TB) Head {
-	return must(SignCommit(volumeKey(t, "data"), commitCID(t, 1), &snapshot.Commit{Sequence: 5, Time: made, Fork: true}))(t)
+	return must(SignCommit(volumeKey(t, "data"), commitCID(t, 1), &snapshot.Commit{Sequence: 5, Time: made, Fork: forkOf(t, 2, 4)}))(t)
 }
 
 func TestHeadReadsBackAsSigned(t *testing.T) {
@@ -71,7 +76,7 @@ func TestHeadReadsBackAsSigned(t *testing.T) {
 		must(Sign(volumeKey(t, "data"), commitCID(t, 3), 1, time.Date(9990, 1, 1, 0, 0, 0, 0, time.Local)))(t),
 	} {
 		got := must(Verify(want.Volume, want.Record))(t)
-		if diff := cmp.Diff(want, got, sameCID, sameName); diff != "" {
+		if diff := gocmp.Diff(want, got, sameCID, sameName); diff != "" {
 			t.Errorf("(-signed +read):\n%s", diff)
 		}
 	}
@@ -185,7 +190,8 @@ func TestSignedRecordsThatAreNoHeadsAreRefused(t *testing.T) {
 		"another cache":      {"/ipfs/" + commit + "/tree", time.Hour, nil},
 		"metadata":           {"/ipfs/" + commit + "/tree", cacheFor, []ipns.Option{ipns.WithMetadata(map[string]any{"_x": "y"})}},
 		"a fork that is not": {"/ipfs/" + commit + "/tree", cacheFor, []ipns.Option{ipns.WithMetadata(map[string]any{"_fork": false})}},
-		"a word for a fork":  {"/ipfs/" + commit + "/tree", cacheFor, []ipns.Option{ipns.WithMetadata(map[string]any{"_fork": "true"})}},
+		"a fork of no state": {"/ipfs/" + commit + "/tree", cacheFor, []ipns.Option{ipns.WithMetadata(map[string]any{"_fork": make([]byte, 8)})}},
+		"a fork of a later":  {"/ipfs/" + commit + "/tree", cacheFor, []ipns.Option{ipns.WithMetadata(map[string]any{"_fork": encodeFork(forkOf(t, 2, 1))})}},
 		"the first version":  {"/ipfs/" + commit + "/tree", cacheFor, []ipns.Option{ipns.WithV1Compatibility(true)}},
 		"key embedded":       {"/ipfs/" + commit + "/tree", cacheFor, []ipns.Option{ipns.WithPublicKey(true)}},
 	} {
@@ -203,12 +209,20 @@ func TestHeadsAreOrderedTheSameEverywhere(t *testing.T) {
 	if bytes.Compare(a.Bytes(), b.Bytes()) > 0 {
 		a, b = b, a
 	}
-	heads := []Head{
-		sampleFork(t), must(SignCommit(key, b, &snapshot.Commit{Sequence: 9, Time: made, Fork: true}))(t),
-		must(Sign(key, b, 4, made.Add(time.Hour)))(t), must(Sign(key, a, 4, made))(t), must(Sign(key, b, 5, made))(t), must(Sign(key, a, 5, made.Add(-time.Hour)))(t),
+	forked := func(c cid.Cid, sequence uint64, of cid.Cid, at uint64) Head {
+		return must(SignCommit(key, c, &snapshot.Commit{Sequence: sequence, Time: made, Fork: snapshot.State{CID: of, Sequence: at}}))(t)
 	}
-	if !slices.IsSortedFunc(heads, Compare) || Compare(heads[2], heads[3]) == 0 || Compare(heads[3], heads[3]) != 0 {
-		t.Error("the largest is not the smaller commit of the larger sequence that is no fork")
+	heads := []Head{
+		must(Sign(key, b, 4, made.Add(time.Hour)))(t), must(Sign(key, a, 4, made))(t),
+		forked(a, 7, a, 4), forked(b, 8, a, 4),
+		must(Sign(key, b, 5, made))(t), forked(a, 6, b, 5), must(Sign(key, a, 5, made.Add(-time.Hour)))(t), forked(b, 6, a, 5),
+	}
+	for i, h := range heads {
+		for j, o := range heads {
+			if Compare(h, o) != cmp.Compare(i, j) {
+				t.Errorf("heads %d and %d compare as %d", i, j, Compare(h, o))
+			}
+		}
 	}
 }
 
@@ -242,7 +256,7 @@ func TestCommitOfAHeadMustBeTheOneItMeans(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	child := &snapshot.Commit{Tree: commitCID(t, 1), Volume: volume, Fork: true, Time: made, Consistency: snapshot.Clean}
+	child := &snapshot.Commit{Tree: commitCID(t, 1), Volume: volume, Fork: forkOf(t, 1, 1), Time: made, Consistency: snapshot.Clean}
 	if err := snapshot.Extend(t.Context(), b, child, commit(volume, 1)); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,8 @@
 package snapshot
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
 	"time"
 	"unicode/utf8"
@@ -70,9 +72,29 @@ type Commit struct {
 	// NoXattrs says that no entry has extended attributes, so that a mount need not look for them file by file.
 	// False says nothing.
 	NoXattrs bool
-	// Fork says that the host that made this knew of a head of the volume that it does not come after. Beside a head
-	// without this mark it does not become the volume's head.
-	Fork bool
+	// Fork is set if the host that made this knew of a head of the volume that it does not come after, or if that head
+	// had it set: then it is the state by which this branch counts beside others, which is the newest one on it, or the
+	// one that counts most, that was made by somebody who knew of no other branch. See head.ForkOf.
+	Fork State
+}
+
+// State is one of a volume. The zero State is none.
+type State struct {
+	CID      cid.Cid
+	Sequence uint64
+}
+
+// Compare orders states of one volume: the larger one is of the larger sequence, then of the smaller CID.
+func (s State) Compare(o State) int {
+	return cmp.Or(cmp.Compare(s.Sequence, o.Sequence), bytes.Compare(o.CID.Bytes(), s.CID.Bytes()))
+}
+
+// Branch is the state by which a commit counts beside others of its volume: Fork, or itself.
+func (c *Commit) Branch(root cid.Cid) State {
+	if c.Fork.CID.Defined() {
+		return c.Fork
+	}
+	return State{root, c.Sequence}
 }
 
 // encryptionNone is the only value of the encryption field; the field is there so that a later format can
@@ -97,7 +119,13 @@ type wireCommit struct {
 	Encryption  string            `cbor:"encryption"`
 	Stats       wireStats         `cbor:"stats"`
 	NoXattrs    bool              `cbor:"noxattrs,omitempty"`
-	Fork        bool              `cbor:"fork,omitempty"`
+	Fork        *wireState        `cbor:"fork,omitempty"`
+}
+
+type wireState struct {
+	_        struct{} `cbor:",toarray"`
+	CID      []byte
+	Sequence uint64
 }
 
 type wireAncestor struct {
@@ -130,10 +158,13 @@ func EncodeCommit(c *Commit) (blocks.Block, error) {
 		Recent: ancestorsToWire(c.Recent), Older: dagcbor.Link{Cid: c.Older},
 		Volume: c.Volume, Sequence: c.Sequence, Time: c.Time.UnixNano(), Author: c.Author, Message: c.Message,
 		Labels: c.Labels, Import: wireImport(c.Import), Consistency: string(c.Consistency),
-		Encryption: encryptionNone, Stats: wireStats(c.Stats), NoXattrs: c.NoXattrs, Fork: c.Fork,
+		Encryption: encryptionNone, Stats: wireStats(c.Stats), NoXattrs: c.NoXattrs,
 	}
 	for _, p := range c.Parents {
 		w.Parents = append(w.Parents, p.Bytes())
+	}
+	if c.Fork != (State{}) {
+		w.Fork = &wireState{CID: c.Fork.CID.Bytes(), Sequence: c.Fork.Sequence}
 	}
 	return dagcbor.Encode(w)
 }
@@ -155,7 +186,7 @@ func DecodeCommit(b blocks.Block) (*Commit, error) {
 		Tree: w.Tree.Cid, Meta: w.Meta.Cid, Recent: recent, Older: w.Older.Cid,
 		Volume: w.Volume, Sequence: w.Sequence, Time: time.Unix(0, w.Time).UTC(), Author: w.Author,
 		Message: w.Message, Labels: w.Labels, Import: ImportInfo(w.Import),
-		Consistency: Consistency(w.Consistency), Stats: Stats(w.Stats), NoXattrs: w.NoXattrs, Fork: w.Fork,
+		Consistency: Consistency(w.Consistency), Stats: Stats(w.Stats), NoXattrs: w.NoXattrs,
 	}
 	for _, p := range w.Parents {
 		parent, err := castCID(p)
@@ -163,6 +194,12 @@ func DecodeCommit(b blocks.Block) (*Commit, error) {
 			return nil, fmt.Errorf("decode commit %s: parent: %w", b.Cid(), err)
 		}
 		c.Parents = append(c.Parents, parent)
+	}
+	if w.Fork != nil {
+		if c.Fork.CID, err = castCID(w.Fork.CID); err != nil {
+			return nil, fmt.Errorf("decode commit %s: fork: %w", b.Cid(), err)
+		}
+		c.Fork.Sequence = w.Fork.Sequence
 	}
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("decode commit %s: %w", b.Cid(), err)
@@ -192,7 +229,7 @@ func (c *Commit) check() error {
 		bad = "a text is not UTF-8"
 	case len(c.Recent) > MaxRecent:
 		bad = fmt.Sprintf("%d recent ancestors are more than %d", len(c.Recent), MaxRecent)
-	case c.Fork && (c.Volume == "" || len(c.Parents) == 0):
+	case c.Fork != State{} && (c.Volume == "" || len(c.Parents) == 0 || !c.Fork.CID.Defined() || c.Fork.Sequence == 0 || c.Fork.Sequence >= c.Sequence):
 		bad = "a fork of nothing"
 	case len(c.Parents) > 0 && len(c.Recent) == 0, c.Older.Defined() && len(c.Recent) == 0:
 		bad = "a history without recent ancestors"

@@ -54,7 +54,7 @@ func TestCommitReadsBackAsWritten(t *testing.T) {
 	plain := *minimal
 	plain.NoXattrs = true
 	fork := sample(t)
-	fork.Fork = true
+	fork.Fork = snapshot.State{CID: fork.Parents[0], Sequence: fork.Sequence - 1}
 	for name, want := range map[string]*snapshot.Commit{"full": sample(t), "minimal": minimal, "without xattrs": &plain, "fork": fork} {
 		blk, err := snapshot.EncodeCommit(want)
 		if err != nil {
@@ -101,7 +101,7 @@ func TestCommitEqualsTheGoldenFile(t *testing.T) {
 	equalsGolden(t, encoded(t, sample(t)), "commit.cbor")
 	equalsGolden(t, encoded(t, plain), "commit-noxattrs.cbor")
 	fork := sample(t)
-	fork.Fork = true
+	fork.Fork = snapshot.State{CID: fork.Parents[0], Sequence: fork.Sequence - 1}
 	equalsGolden(t, encoded(t, fork), "commit-fork.cbor")
 }
 

@@ -1,6 +1,8 @@
 package table
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -21,7 +23,7 @@ type plan struct {
 }
 
 // judge finds out which of the known heads and the new ones are no ancestors of another. replaced is a commit that a
-// new head says it was made from.
+// new head says it was made from, or the new head itself.
 func (t *Table) judge(ctx context.Context, news []head.Head, replaced cid.Cid) (map[ipns.Name]plan, error) {
 	heads := map[ipns.Name][]head.Head{}
 	for _, h := range news {
@@ -40,7 +42,11 @@ func (t *Table) judge(ctx context.Context, news []head.Head, replaced cid.Cid) (
 		if err != nil {
 			return nil, err
 		}
-		stay, err := t.newest(ctx, append(slices.Clone(tips), heads...), replaced)
+		made := replaced
+		if slices.ContainsFunc(heads, func(h head.Head) bool { return h.Commit == replaced }) {
+			made = cid.Undef
+		}
+		stay, err := t.newest(ctx, append(slices.Clone(tips), heads...), made)
 		if err != nil {
 			return nil, err
 		}
@@ -68,11 +74,14 @@ func compare(before, after []head.Head) (p plan) {
 
 // newest returns the heads of one volume that are no ancestors of another, as far as ancestors are known.
 func (t *Table) newest(ctx context.Context, heads []head.Head, replaced cid.Cid) (stay []head.Head, _ error) {
-	slices.SortFunc(heads, func(a, b head.Head) int { return head.Compare(b, a) })
+	// By sequence alone: one with the mark of a fork may come after one without.
+	slices.SortFunc(heads, func(a, b head.Head) int {
+		return cmp.Or(cmp.Compare(b.Sequence, a.Sequence), bytes.Compare(a.Commit.Bytes(), b.Commit.Bytes()))
+	})
 	heads = slices.CompactFunc(heads, func(a, b head.Head) bool { return a.Commit == b.Commit })
 	covered := map[cid.Cid]bool{}
 	for i, h := range heads {
-		if covered[h.Commit] || h.Commit == replaced && i > 0 {
+		if covered[h.Commit] || h.Commit == replaced {
 			continue
 		}
 		stay = append(stay, h)

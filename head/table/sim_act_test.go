@@ -3,8 +3,10 @@ package table_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/ipfs/boxo/ipns"
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/crypto"
 
@@ -25,7 +27,22 @@ func (x *node) commit(key crypto.PrivKey, parents ...cid.Cid) (head.Head, error)
 		Tree: dir.CID, Volume: volume.String(), Time: time.Unix(1_700_000_000+int64(s.steps), 0).Add(x.clock).UTC(), Message: fmt.Sprint(s.r.Uint64()),
 		Import: snapshot.ImportInfo{Profile: unixfs.Profile}, Consistency: snapshot.Clean, Stats: snapshot.Stats{Dirs: 1}, NoXattrs: true,
 	}
+	var err error
+	if c.Fork, err = x.forkOf(volume, parents); err != nil {
+		return head.Head{}, err
+	}
 	return x.finish(key, c, snapshot.Extend(s.t.Context(), x, c, parents...), parents)
+}
+
+// forkOf says of the next commit of a volume, made of some, whether it is one of a branch that lost, by what is known here.
+func (x *node) forkOf(volume ipns.Name, parents []cid.Cid) (snapshot.State, error) {
+	v, err := x.Volume(volume)
+	if errors.Is(err, table.ErrUnknown) {
+		return snapshot.State{}, nil
+	}
+	check(x.s.t, err)
+	after := slices.ContainsFunc(parents, func(c cid.Cid) bool { return c == v.Head.Commit || x.s.ancestors(c)[v.Head.Commit] })
+	return head.ForkOf(x.s.t.Context(), x, v.Head, after, parents...)
 }
 
 func (x *node) finish(key crypto.PrivKey, c *snapshot.Commit, err error, parents []cid.Cid) (head.Head, error) {
@@ -35,7 +52,7 @@ func (x *node) finish(key crypto.PrivKey, c *snapshot.Commit, err error, parents
 	b := must(snapshot.EncodeCommit(c))(x.s.t)
 	check(x.s.t, x.Put(x.s.t.Context(), b))
 	x.s.parents[b.Cid()] = parents
-	return head.Sign(key, b.Cid(), c.Sequence, c.Time)
+	return head.SignCommit(key, b.Cid(), c)
 }
 
 // advance makes a head the newest of its volume, or a fork if the volume has moved on from what it was made of.

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/ipfs/boxo/ipns"
 	"github.com/ipfs/go-cid"
 
 	"github.com/volary/volary/head"
@@ -65,6 +66,7 @@ func simulateWorld(t testing.TB, dir string, seed, round uint64, steps int) {
 	}
 	s.heal()
 	s.agree()
+	s.goOn()
 	for range 3 { // everything is heard again, in any order
 		heads, bindings := slices.Clone(s.heads), slices.Clone(s.bindings)
 		s.r.Shuffle(len(heads), func(i, j int) { heads[i], heads[j] = heads[j], heads[i] })
@@ -82,6 +84,33 @@ func simulateWorld(t testing.TB, dir string, seed, round uint64, steps int) {
 			}
 		}
 	}
+}
+
+// goOn has hosts go on where they are, also on branches that lost, hearing of each other at once: no volume leaves the
+// branch that it is on.
+func (s *sim) goOn() {
+	s.t.Helper()
+	at := map[ipns.Name]head.Head{}
+	for range simOn {
+		s.steps++
+		x := s.nodes[s.r.IntN(len(s.nodes))]
+		x.act()
+		for _, y := range s.nodes {
+			y.learn(x.all())
+			y.settle()
+		}
+		for _, v := range must(x.Volumes())(s.t) {
+			was, known := at[v.Key]
+			if known && v.Head.Commit != was.Commit && !s.ancestors(v.Head.Commit)[was.Commit] {
+				s.t.Fatalf("%s was at %s, and is at %s, which does not come after it", v.Binding.Name, say(was), say(v.Head))
+			}
+			if v.Head.Record != nil {
+				at[v.Key] = v.Head
+			}
+		}
+	}
+	s.mail = nil
+	s.agree()
 }
 
 // agree wants all hosts to know the same, and that to be the truth.
@@ -160,6 +189,9 @@ func (s *sim) ancestors(c cid.Cid) map[cid.Cid]bool {
 
 // simSteps is how much happens in one simulated namespace.
 const simSteps = 400
+
+// simOn is how much happens once all hosts hear of each other.
+const simOn = 40
 
 func TestASimulatedNamespaceAgrees(t *testing.T) {
 	seed, rounds := rand.Uint64(), uint64(3)

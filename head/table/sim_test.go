@@ -2,6 +2,7 @@ package table_test
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"maps"
 	"math/rand/v2"
@@ -157,12 +158,20 @@ func (x *node) forward() {
 	x.s.t.Helper()
 	for _, v := range must(x.Volumes())(x.s.t) {
 		if was, ok := x.at[v.Key.String()]; ok && head.Compare(v.Head, was) < 0 {
-			x.s.t.Fatalf("%s went from state %d %s back to %d %s", v.Binding.Name, was.Sequence, was.Commit, v.Head.Sequence, v.Head.Commit)
+			x.s.t.Fatalf("%s went from %s back to %s", v.Binding.Name, say(was), say(v.Head))
 		}
 		if v.Head.Record != nil {
 			x.at[v.Key.String()] = v.Head
 		}
 	}
+}
+
+func say(h head.Head) string {
+	text := fmt.Sprintf("state %d %s", h.Sequence, h.Commit)
+	if h.IsFork() {
+		text += fmt.Sprintf(", a fork of %d %s,", h.Fork.Sequence, h.Fork.CID)
+	}
+	return text
 }
 
 // told hands what a node made to the network.

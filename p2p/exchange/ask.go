@@ -49,7 +49,7 @@ func (x *Exchange) take(r *remote) []*want {
 			break
 		}
 		switch {
-		case w.asked[r]:
+		case w.refuses(r):
 		case x.held > x.o.Held && !w.urgent:
 		case w.flights > 1, w.flights == 1 && (w.last == r || now.Sub(w.since) < x.o.Hedge):
 		case r.barren.After(now) && x.asksFirst(w):
@@ -76,14 +76,7 @@ func (x *Exchange) ask(r *remote, ws []*want) {
 	stop := x.whenUnwanted(ws, cancel)
 	defer stop()
 	brought, lacks, err := x.request(ctx, r, ws)
-	wrong := errors.Is(err, snapshot.ErrDamaged)
-	switch {
-	case err == nil || ctx.Err() != nil:
-	case wrong:
-		x.wrong.Add(1)
-		x.log.Warn("peer sent wrong bytes, and is not asked any more", logPeer, r.id, logError, err)
-		x.ban(r)
-	default:
+	if err != nil && ctx.Err() == nil && !errors.Is(err, snapshot.ErrDamaged) {
 		x.failures.Add(1)
 		x.log.Debug("peer did not answer", logPeer, r.id, logError, err)
 		x.failed(r)
@@ -166,6 +159,11 @@ func (x *Exchange) request(ctx context.Context, r *remote, ws []*want) (brought 
 			return brought, lacks, nil
 		case err == io.EOF:
 			return 0, nil, io.ErrUnexpectedEOF
+		case errors.Is(err, snapshot.ErrDamaged):
+			x.wrong.Add(1)
+			x.log.Warn("peer sent wrong bytes", logPeer, r.id, logError, err)
+			x.lied(r, ws[i])
+			return brought, lacks, err
 		case err != nil:
 			return brought, lacks, err
 		case b == nil:

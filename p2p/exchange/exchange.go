@@ -6,7 +6,7 @@
 // nothing of that, are asked and served by bitswap. Nobody is searched for: all who are connected may be asked, also
 // those who connect while something is waited for.
 //
-// It guarantees: bytes that do not match their CID are never returned; who sends such is asked no more; one who says
+// It guarantees: bytes that do not match their CID are never returned, and who sends such often is asked no more; one who says
 // nothing, is slow, or ends in the midst costs some time, and nothing as long as another has the block; the memory that
 // peers can make it take is bounded. What nobody delivers is [snapshot.ErrNotFetched], and the error says who was asked.
 package exchange

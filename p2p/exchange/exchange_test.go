@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/pnet"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 
 	"github.com/volary/volary/p2p/exchange"
@@ -29,7 +30,7 @@ var swarmKey = pnet.PSK(bytes.Repeat([]byte{7}, 32))
 func newHost(t testing.TB) host.Host {
 	t.Helper()
 	h, err := libp2p.New(
-		libp2p.PrivateNetwork(swarmKey), libp2p.Transport(tcp.NewTCPTransport),
+		libp2p.PrivateNetwork(swarmKey), libp2p.Transport(tcp.NewTCPTransport), libp2p.Security(noise.ID, noise.New),
 		libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.DisableRelay(),
 	)
 	if err != nil {

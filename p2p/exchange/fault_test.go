@@ -116,7 +116,7 @@ func TestALiarAloneIsNoSource(t *testing.T) {
 				t.Fatal(err)
 			}
 			if name == "other bytes" && x.Stats().Wrong != 1 {
-				t.Fatalf("who sent wrong bytes was asked again: %+v", x.Stats())
+				t.Fatalf("who sent wrong bytes was asked for the same again: %+v", x.Stats())
 			}
 		})
 	}

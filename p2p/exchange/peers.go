@@ -12,8 +12,9 @@ import (
 const (
 	// requestsOfPeer is how many requests to one peer are under way, so that one is always being answered.
 	requestsOfPeer = 4
-	// banTime is how long one is not asked who sent wrong bytes.
-	banTime = 10 * time.Minute
+	// banTime is how long one is not asked who sent wrong bytes banAfter times: a block may be damaged on a disk.
+	banTime  = 10 * time.Minute
+	banAfter = 3
 	// backoffLeast and backoffMost bound how long one is not asked who failed to answer.
 	backoffLeast = time.Second
 	backoffMost  = 30 * time.Second
@@ -32,6 +33,7 @@ type remote struct {
 	flights  int       // requests that are under way
 	barren   time.Time // until when others are asked first, as its last answer had nothing
 	failures int       // since it answered last
+	wrong    int       // blocks that were others
 	until    time.Time
 	gone     bool
 }
@@ -131,17 +133,22 @@ func (x *Exchange) candidates() []*remote {
 func (x *Exchange) asksFirst(w *want) bool {
 	now := time.Now()
 	for _, r := range x.peers {
-		if !r.swaps && !r.barren.After(now) && !w.asked[r] && !now.Before(r.until) {
+		if !r.swaps && !r.barren.After(now) && !w.refuses(r) && !now.Before(r.until) {
 			return true
 		}
 	}
 	return false
 }
 
-// ban ends asking a peer.
-func (x *Exchange) ban(r *remote) {
+// lied notes that a peer sent other bytes than those of a block. It is not asked for that any more, and once it did so
+// a few times, for nothing.
+func (x *Exchange) lied(r *remote, w *want) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	w.lied = append(w.lied, r)
+	if r.wrong++; r.wrong < banAfter {
+		return
+	}
 	const most = 1024
 	r.until = time.Now().Add(banTime)
 	if len(x.banned) < most {

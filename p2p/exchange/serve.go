@@ -43,6 +43,11 @@ type intoGetter interface {
 	GetInto(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error)
 }
 
+// uncheckedGetter is what blocks have that can leave it to who gets the bytes to check them.
+type uncheckedGetter interface {
+	GetUnchecked(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error)
+}
+
 // enter takes one of the places of a peer.
 func (s *server) enter(p peer.ID) bool {
 	s.mu.Lock()
@@ -152,7 +157,7 @@ func (s *server) append(ctx context.Context, out []byte, c cid.Cid) ([]byte, err
 	return append(out, data...), nil
 }
 
-// localInto reads what is on this host.
+// localInto reads what is on this host, for a peer, which checks it.
 func (x *Exchange) localInto(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error) {
 	has, err := x.local.Has(ctx, c)
 	if err != nil {
@@ -160,6 +165,9 @@ func (x *Exchange) localInto(ctx context.Context, c cid.Cid, buf []byte) ([]byte
 	}
 	if !has[0] {
 		return nil, fmt.Errorf("block %s: %w", c, snapshot.ErrNotFound)
+	}
+	if unchecked, ok := x.local.(uncheckedGetter); ok {
+		return unchecked.GetUnchecked(ctx, c, buf)
 	}
 	if into, ok := x.local.(intoGetter); ok {
 		return into.GetInto(ctx, c, buf)

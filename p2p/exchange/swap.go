@@ -111,7 +111,7 @@ func (x *Exchange) swap() {
 func (x *Exchange) asksOwn(w *want) bool {
 	now := time.Now()
 	for _, r := range x.peers {
-		if !r.swaps && !w.asked[r] && !now.Before(r.until) {
+		if !r.swaps && !w.refuses(r) && !now.Before(r.until) {
 			return true
 		}
 	}

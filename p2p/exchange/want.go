@@ -20,6 +20,7 @@ type want struct {
 	wishes  int
 	urgent  bool             // somebody waits for this one before all others
 	asked   map[*remote]bool // who said they lack it
+	lied    []*remote        // who sent something else
 	names   map[string]bool  // of all who were asked
 	flights int              // requests for it that are under way
 	last    *remote          // who was asked last
@@ -32,6 +33,9 @@ type want struct {
 	block   blocks.Block
 	gone    chan struct{} // closed when nobody wants it any more
 }
+
+// refuses reports whether a peer said that it lacks the block, or does not know it.
+func (w *want) refuses(r *remote) bool { return w.asked[r] || slices.Contains(w.lied, r) }
 
 // wish is one caller's part in a want. It is dropped by who made it.
 type wish struct {

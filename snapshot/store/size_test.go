@@ -1,7 +1,10 @@
 package store_test
 
 import (
+	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/ipfs/go-cid"
@@ -41,5 +44,40 @@ func TestSizeIsThatOfTheBytes(t *testing.T) {
 		if err := s.Sync(t.Context()); err != nil { // the second round asks the index
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestOnlyWhoAsksForItGetsBytesThatWereNotChecked(t *testing.T) {
+	dir := t.TempDir()
+	b := blockstest.Random(1, 1, 5000)[0]
+	s, err := store.Open(dir, store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Put(t.Context(), b), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	packs, err := filepath.Glob(filepath.Join(dir, "packs", "*.pack"))
+	if err != nil || len(packs) != 1 {
+		t.Fatalf("%v, %v", packs, err)
+	}
+	data, err := os.ReadFile(packs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)-1]++
+	if err := os.WriteFile(packs[0], data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = store.Open(dir, store.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	if _, err := s.Get(t.Context(), b.Cid()); !errors.Is(err, snapshot.ErrDamaged) {
+		t.Errorf("checked: %v", err)
+	}
+	got, err := s.GetUnchecked(t.Context(), b.Cid(), nil)
+	if err != nil || len(got) != 5000 || bytes.Equal(got, b.RawData()) {
+		t.Errorf("unchecked: %d bytes, %v", len(got), err)
 	}
 }

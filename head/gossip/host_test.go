@@ -16,6 +16,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 
 	"github.com/volary/volary/head"
 	"github.com/volary/volary/head/table"
@@ -83,7 +85,12 @@ type member struct {
 
 func listening(t testing.TB, o ...libp2p.Option) host.Host {
 	t.Helper()
-	o = append(o, libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.DisableRelay(), libp2p.DisableMetrics())
+	o = append(o,
+		libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
+		libp2p.Security(noise.ID, noise.New), libp2p.DisableRelay(), libp2p.DisableMetrics(), libp2p.ForceReachabilityPublic(),
+		// With it, a host of libp2p v0.51 that is closed while many peers tell it something waits for ever.
+		libp2p.DisableIdentifyAddressDiscovery(),
+	)
 	h := must(libp2p.New(o...))(t)
 	t.Cleanup(func() { check(t, h.Close()) })
 	return h

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,6 +49,14 @@ func (h *member) learned() (n int) {
 	return n
 }
 
+// cpu is how much processor time this process has used.
+func cpu(t *testing.T) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	check(t, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 func percentile(all []time.Duration, p float64) time.Duration {
 	slices.Sort(all)
 	return all[min(int(float64(len(all))*p), len(all)-1)].Round(100 * time.Microsecond)
@@ -74,6 +83,7 @@ func TestLongHeadsAreKnownOnFiftyHostsWithinAMoment(t *testing.T) {
 	}
 	untilJoined(t, members...)
 	counter.Reset()
+	used := cpu(t)
 	published := map[cid.Cid]time.Time{}
 	tick := time.NewTicker(pause)
 	defer tick.Stop()
@@ -100,10 +110,11 @@ func TestLongHeadsAreKnownOnFiftyHostsWithinAMoment(t *testing.T) {
 		}
 		everywhere = append(everywhere, slices.MaxFunc(at, time.Time.Compare).Sub(published[c]))
 	}
+	used = cpu(t) - used
 	sent := counter.GetBandwidthForProtocol(protocols[0]).TotalOut
-	t.Logf("%d hosts, %d heads: known on a host after %s (p50) %s (p99), on all after %s (p50) %s (p99); %d bytes a head in all, %d a host",
+	t.Logf("%d hosts, %d heads: known on a host after %s (p50) %s (p99), on all after %s (p50) %s (p99); %d bytes and %s of processor a head in all, %d bytes a host",
 		hosts, heads, percentile(somewhere, 0.5), percentile(somewhere, 0.99),
-		percentile(everywhere, 0.5), percentile(everywhere, 0.99), sent/heads, sent/heads/hosts)
+		percentile(everywhere, 0.5), percentile(everywhere, 0.99), sent/heads, (used / heads).Round(10*time.Microsecond), sent/heads/hosts)
 	if got := percentile(everywhere, 0.99); got > most {
 		t.Errorf("known on all hosts after %s (p99), want at most %s", got, most)
 	}
@@ -153,13 +164,14 @@ func TestLongAHostWithNothingJoinsTwoHundredWithTenThousandVolumes(t *testing.T)
 			}
 		}
 	}()
-	began := time.Now()
+	began, used := time.Now(), cpu(t)
 	var dials sync.WaitGroup
 	for _, m := range members {
 		dials.Go(func() { joiner.connect(m) })
 	}
 	joiner.until("all volumes", func() bool { return joiner.learned() >= volumes })
 	took := time.Since(began)
+	used = cpu(t) - used
 	close(ended)
 	<-sampled
 	dials.Wait()
@@ -167,8 +179,8 @@ func TestLongAHostWithNothingJoinsTwoHundredWithTenThousandVolumes(t *testing.T)
 		t.Errorf("%d volumes, and not as the others know them", len(got.entries))
 	}
 	grown := int64(peak) - int64(before.HeapAlloc)
-	t.Logf("%d volumes from %d hosts: %s, %d bytes received, heap of all hosts %d MiB before, %d more at most",
-		volumes, hosts, took.Round(time.Millisecond), counter.GetBandwidthForProtocol(exchangeProtocol).TotalIn, before.HeapAlloc>>20, grown>>20)
+	t.Logf("%d volumes from %d hosts: %s, %s of processor on all, %d bytes received, heap of all hosts %d MiB before, %d more at most",
+		volumes, hosts, took.Round(time.Millisecond), used.Round(time.Millisecond), counter.GetBandwidthForProtocol(exchangeProtocol).TotalIn, before.HeapAlloc>>20, grown>>20)
 	if took > most {
 		t.Errorf("up to date after %s, want at most %s", took, most)
 	}

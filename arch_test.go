@@ -56,6 +56,7 @@ var mayImport = map[string][]string{
 	"p2p/gateway":            {"snapshot"},
 	"snapshot/hydrate":       {"snapshot"},
 	"head/gossip":            {"head", "head/table", "namespace", "snapshot/dagcbor"},
+	"head/published":         {"head", "namespace"},
 	"pinset":                 {},
 	"pinset/pinsettest":      {"pinset"},
 	"pinset/local":           {"pinset", "snapshot", "snapshot/store"},

@@ -9,11 +9,10 @@ import (
 )
 
 func TestACopyIsTheSameHeadForAWhile(t *testing.T) {
-	h := sample(t)
-	h.Fork = true
+	h := sampleFork(t)
 	until := time.Now().Add(time.Hour)
 	c := must(h.Copy(volumeKey(t, "data"), until))(t)
-	if Compare(h, c) != 0 || c.Volume != h.Volume || !c.Fork || !c.EndOfLife.Equal(until) {
+	if Compare(h, c) != 0 || c.Volume != h.Volume || c.Fork != h.Fork || !c.EndOfLife.Equal(until) {
 		t.Errorf("%+v is no copy of %+v", c, h)
 	}
 	if err := ipns.ValidateWithName(must(ipns.UnmarshalRecord(c.Record))(t), h.Volume); err != nil {

@@ -59,7 +59,7 @@ func verify(c *cli.Context) error {
 	}
 	bar := newProgress(c, "verifying")
 	defer bar.finish()
-	v := verifier{ctx: c.Context, host: host.Host, kubo: host.home.config.Kubo, bad: map[cid.Cid]error{}}
+	v := verifier{ctx: c.Context, host: host.Host, kubo: host.home.config.Kubo, far: host.home.config.networked() || len(host.home.config.Gateways) > 0, bad: map[cid.Cid]error{}}
 	if err := v.walk(loc.root, bar); err != nil {
 		return err
 	}
@@ -85,6 +85,7 @@ type verifier struct {
 	ctx  context.Context
 	host *api.Host
 	kubo string // where the blocks are; empty: in the store
+	far  bool   // they may also be elsewhere
 	bad  map[cid.Cid]error
 	res  verifyJSON
 }
@@ -195,6 +196,9 @@ func (v *verifier) verdict() error {
 	}
 	if v.kubo != "" {
 		hint = "`ipfs repo verify --heal` with the Kubo daemon drops damaged blocks and gets them from its peers; or snapshot the data again"
+	}
+	if v.far && v.kubo == "" && len(v.res.Damaged) == len(v.res.Dropped) {
+		hint = "`volary hydrate` gets them from other hosts; or " + hint
 	}
 	if len(v.res.Damaged) == 0 {
 		return fmt.Errorf("%d blocks of %s are missing: %w\n%s", n, v.res.Root, snapshot.ErrNotFound, hint)

@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// DefaultMaxConns is how many connections there are, whoever began them. From three quarters of that on idle ones
-	// of peers that are not configured are closed.
-	DefaultMaxConns = 256
+	// DefaultMaxConns is how many connections there are, whoever began them. A third of that at most are of those who
+	// were not let in yet; from half of it on those of peers that are not configured are closed.
+	DefaultMaxConns = 384
 	// DefaultMaxStreams is how many streams there are over all connections.
 	DefaultMaxStreams = 8192
 	// DefaultMaxPeerStreams is how many streams there are with one peer.
@@ -49,13 +49,15 @@ func (l Limits) withDefaults() Limits {
 func (l Limits) resources() (network.ResourceManager, error) {
 	scaling := rcmgr.DefaultLimits
 	libp2p.SetDefaultServiceLimits(&scaling)
-	conns, streams, ofPeer := rcmgr.LimitVal(l.MaxConns), rcmgr.LimitVal(l.MaxStreams), rcmgr.LimitVal(l.MaxPeerStreams)
+	conns, waiting := rcmgr.LimitVal(l.MaxConns), rcmgr.LimitVal(l.MaxConns/3)
+	streams, ofPeer := rcmgr.LimitVal(l.MaxStreams), rcmgr.LimitVal(l.MaxPeerStreams)
 	all := rcmgr.LimitVal64(l.MaxMemory)
 	limits := rcmgr.PartialLimitConfig{
 		System: rcmgr.ResourceLimits{
 			Conns: conns, ConnsInbound: conns, ConnsOutbound: conns, FD: conns,
 			Streams: streams, StreamsInbound: streams, StreamsOutbound: streams, Memory: all,
 		},
+		Transient: rcmgr.ResourceLimits{Conns: waiting, ConnsInbound: waiting, ConnsOutbound: waiting, FD: waiting},
 		PeerDefault: rcmgr.ResourceLimits{
 			Conns: maxPeerConns, ConnsInbound: maxPeerConns, ConnsOutbound: maxPeerConns, FD: maxPeerConns,
 			Streams: ofPeer, StreamsInbound: ofPeer, StreamsOutbound: ofPeer, Memory: rcmgr.LimitVal64(l.MaxPeerMemory),
@@ -70,11 +72,10 @@ func (l Limits) resources() (network.ResourceManager, error) {
 		rcmgr.WithMetricsDisabled())
 }
 
-// connections closes idle connections before there are as many as may be.
+// connections closes connections before there are as many as may be.
 func (l Limits) connections() (*connmgr.BasicConnMgr, error) {
-	high := l.MaxConns * 3 / 4
-	return connmgr.NewConnManager(l.few(), high)
+	return connmgr.NewConnManager(l.few(), l.MaxConns/2)
 }
 
 // few is how many connections there are when peers that nobody configured are still connected to.
-func (l Limits) few() int { return l.MaxConns * 5 / 8 }
+func (l Limits) few() int { return l.MaxConns * 5 / 12 }

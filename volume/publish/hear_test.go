@@ -106,3 +106,17 @@ func TestForksThatAreNoneAreSettledOnceTheirHistoryIsHere(t *testing.T) {
 		b.close()
 	})
 }
+
+func TestAVolumeWhoseStatesAreElsewhereIsRenamedForAll(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.host(), w.host()
+	a.do(&volume.Create{Name: "data"})
+	a.change("data", "f", "1")
+	b.close()
+	b.seen = &far{Blocks: w.blocks, here: map[cid.Cid]bool{}, away: true}
+	b.open()
+	b.learn()
+	b.do(&volume.Rename{Name: "data", To: "renamed"})
+	a.learn()
+	a.wantNames("renamed")
+}

@@ -77,8 +77,11 @@ func (h *Heads) binding(v table.Volume, t volume.Told) (crypto.PrivKey, *namespa
 // moved records the head of a volume, and its binding. One that is neither before nor after the head that is known
 // becomes a fork, of which others are told as well.
 func (h *Heads) moved(ctx context.Context, v table.Volume, at volume.At, key crypto.PrivKey, b *namespace.Binding) error {
-	if v.Head.Commit == at.Head && b == nil {
-		return nil
+	if v.Head.Commit == at.Head {
+		if b == nil {
+			return nil
+		}
+		return h.o.Table.Advance(ctx, at.Head, v.Head, b) // the commit need not be here
 	}
 	c, err := commitOf(ctx, h.o.Blocks, at.Head)
 	if err != nil {
@@ -93,7 +96,7 @@ func (h *Heads) moved(ctx context.Context, v table.Volume, at volume.At, key cry
 	}
 	prev := v.Head.Commit
 	ended := v.Removed() && b == nil // by others: what is made in it all the same is kept, and does not bring it back
-	if prev == at.Head || !prev.Defined() || !ended && after(c, prev) {
+	if !prev.Defined() || !ended && after(c, prev) {
 		return h.o.Table.Advance(ctx, prev, next, b)
 	}
 	if _, err := h.o.Table.Learn(ctx, table.News{Heads: []head.Head{next}, Own: true}); err != nil || b == nil {

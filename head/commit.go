@@ -59,24 +59,11 @@ func (h Head) Tombstone(ctx context.Context, b snapshot.Blocks, parents ...cid.C
 // ForkOf is what [snapshot.Commit.Fork] is to be of the next commit of a volume, made of parents. newest is what is known
 // on this host to be the volume's head, and after says whether one of the parents is its commit, or comes after it. The
 // parents of the volume are read from b.
-func ForkOf(ctx context.Context, b snapshot.Blocks, newest Head, after bool, parents ...cid.Cid) (f snapshot.State, _ error) {
+func ForkOf(ctx context.Context, b snapshot.Blocks, newest Head, after bool, parents ...cid.Cid) (snapshot.State, error) {
 	if newest.Record == nil || after && !newest.IsFork() {
-		return f, nil
+		return snapshot.State{}, nil
 	}
-	for _, p := range parents {
-		blk, err := b.Get(ctx, p)
-		if err != nil {
-			return f, fmt.Errorf("parent %s: %w", p, err)
-		}
-		c, err := snapshot.DecodeCommit(blk)
-		if err != nil {
-			return f, err
-		}
-		if branch := c.Branch(p); c.Volume == newest.Volume.String() && f.Compare(branch) < 0 {
-			f = branch
-		}
-	}
-	return f, nil
+	return snapshot.BranchOf(ctx, b, newest.Volume.String(), parents...)
 }
 
 // IsTombstone reports whether a commit ends its volume.

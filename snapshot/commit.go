@@ -3,6 +3,7 @@ package snapshot
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"fmt"
 	"time"
 	"unicode/utf8"
@@ -95,6 +96,24 @@ func (c *Commit) Branch(root cid.Cid) State {
 		return c.Fork
 	}
 	return State{root, c.Sequence}
+}
+
+// BranchOf is the largest state by which one of some commits of a volume counts. They are read from b.
+func BranchOf(ctx context.Context, b Blocks, volume string, commits ...cid.Cid) (s State, _ error) {
+	for _, root := range commits {
+		blk, err := b.Get(ctx, root)
+		if err != nil {
+			return s, fmt.Errorf("parent %s: %w", root, err)
+		}
+		c, err := DecodeCommit(blk)
+		if err != nil {
+			return s, err
+		}
+		if branch := c.Branch(root); c.Volume == volume && s.Compare(branch) < 0 {
+			s = branch
+		}
+	}
+	return s, nil
 }
 
 // encryptionNone is the only value of the encryption field; the field is there so that a later format can

@@ -247,6 +247,13 @@ func (m *Manager) extend(ctx context.Context, s Session, r *record, c *snapshot.
 	if r.shared() {
 		c.Volume = r.ID
 	}
+	if lost, err := m.losing(ctx, r, parents); err != nil {
+		return nil, err
+	} else if lost {
+		if c.Fork, err = snapshot.BranchOf(ctx, s, r.ID, parents...); err != nil {
+			return nil, err
+		}
+	}
 	root, err := m.store(ctx, s, c, own, parents...)
 	if err != nil {
 		return nil, err

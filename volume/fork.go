@@ -80,6 +80,64 @@ func (m *Manager) forks(ctx context.Context, r *record) (forks []Fork) {
 	return forks
 }
 
+// losing reports whether a commit with these parents is made on a branch that is known not to be the head; see head.ForkOf.
+func (m *Manager) losing(ctx context.Context, r *record, parents []cid.Cid) (bool, error) {
+	last, err := m.lastTold(ctx, r)
+	if err != nil || last.Removed || !last.Head.Defined() || len(parents) == 0 {
+		return false, err
+	}
+	for _, p := range parents {
+		if p == last.Head {
+			return last.Fork, nil
+		}
+		c, err := m.commitHere(ctx, p)
+		if err != nil {
+			return false, err
+		}
+		if m.after(ctx, c, last.Head, last.Sequence) {
+			return last.Fork, nil
+		}
+	}
+	return true, nil
+}
+
+// ForkState stands after the @ of a reference to the fork that a host made; the host's peer ID follows, or its beginning
+// or end.
+const ForkState = "fork/"
+
+// forkBy returns the newest state of a volume that a host made and that its head does not come after.
+func (m *Manager) forkBy(ctx context.Context, r *record, peer string) (cid.Cid, error) {
+	last, err := m.lastTold(ctx, r)
+	if err != nil {
+		return cid.Undef, err
+	}
+	found, author := cid.Undef, ""
+	for _, s := range last.States {
+		if s == last.Head {
+			continue
+		}
+		b, err := m.o.Blocks.Get(ctx, s)
+		if err != nil {
+			return cid.Undef, err
+		}
+		c, err := snapshot.DecodeCommit(b)
+		if err != nil {
+			return cid.Undef, err
+		}
+		switch {
+		case peer == "" || !strings.HasPrefix(c.Author, peer) && !strings.HasSuffix(c.Author, peer):
+		case !found.Defined():
+			found, author = s, c.Author
+		case c.Author != author:
+			return cid.Undef, fmt.Errorf("%q is more than one host: %w\ngive more of the peer ID", peer, ErrInvalid)
+		}
+	}
+	if !found.Defined() {
+		return cid.Undef, fmt.Errorf("no host %q has a fork: %w\nsee `volary volume forks %s`", peer, ErrNotFound, r.Name)
+	}
+	return found, nil
+}
+
 // keptForForks names the states without which forks would be lost, or could not be merged, and why each is kept.
 func (m *Manager) keptForForks(ctx context.Context, r *record) (map[cid.Cid]string, error) {
 	last, err := m.lastTold(ctx, r)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+
+	"github.com/volary/volary/snapshot"
 )
 
 // Heads names volumes on all hosts of a namespace, keeps where each of them is, and tells the other hosts. What a
@@ -37,6 +39,7 @@ type At struct {
 	Head     cid.Cid
 	Sequence uint64
 	Removed  bool
+	Fork     bool // the head was made on a branch that lost, and no other one is known
 	// States are those that no other known one comes after, if there are several, the newest first; for a commit that
 	// ended the volume what it ended. Ends are those commits. Only Last tells them, Ends of one that is removed or has
 	// several states.
@@ -176,7 +179,7 @@ func (m *Manager) newestOf(ctx context.Context, r *record, last At) (*record, er
 	if r.Overlay != nil || last.Removed || !last.Head.Defined() || last.Head == r.Head.Cid || slices.Contains(last.Ends, last.Head) {
 		return r, nil
 	}
-	fork := slices.Contains(last.States, r.Head.Cid) // all hosts take the same one for the newest
+	fork := m.isInFork(ctx, r, last) // all hosts take the same one for the newest
 	if last.Sequence <= r.Sequence && !fork {
 		return r, nil
 	}
@@ -186,6 +189,23 @@ func (m *Manager) newestOf(ctx context.Context, r *record, last At) (*record, er
 	next := *r
 	next.Head, next.Sequence = CID{last.Head}, last.Sequence
 	return &next, nil
+}
+
+// isInFork reports whether what is recorded is a state that others know besides the head, or before such a one.
+func (m *Manager) isInFork(ctx context.Context, r *record, last At) bool {
+	for _, s := range last.States {
+		if s == r.Head.Cid {
+			return true
+		}
+		c, err := m.commitHere(ctx, s)
+		if err != nil {
+			continue
+		}
+		if is, err := snapshot.ComesAfter(ctx, Here{m.o.Blocks}, c, r.Head.Cid, r.Sequence); is && err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // newestHere is newest as far as that is here: nothing is waited for.

@@ -16,7 +16,8 @@ import (
 func splitRef(ref string) (name, state string, ok bool) { return strings.Cut(ref, "@") }
 
 // Resolve returns the snapshot that a reference names: a CID, the head of VOLUME, or one of its states: the
-// commit of a sequence (VOLUME@3), so many commits before the head (VOLUME@~1), tagged (VOLUME@TAG), or the one it
+// commit of a sequence (VOLUME@3), so many commits before the head (VOLUME@~1), tagged (VOLUME@TAG), made last by a
+// host and not in the head (VOLUME@fork/PEER), or the one it
 // was at at a time: the newest that is not later than VOLUME@2026-11-22T10:00, or than the end of the day
 // VOLUME@2026-11-22, in the local zone if none is given. Of a volume without changes of its own on this host the newest
 // head counts that any host has told. The error wraps ErrNotFound if there is none.
@@ -53,6 +54,9 @@ func (m *Manager) Resolve(ctx context.Context, ref string) (cid.Cid, error) {
 func (m *Manager) state(ctx context.Context, r *record, state string) (cid.Cid, error) {
 	if c, ok := r.Tags[state]; ok {
 		return c.Cid, nil
+	}
+	if peer, ok := strings.CutPrefix(state, ForkState); ok {
+		return m.forkBy(ctx, r, peer)
 	}
 	if back, ok := strings.CutPrefix(state, "~"); ok {
 		n, err := strconv.ParseUint(back, 10, 32)

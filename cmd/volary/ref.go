@@ -48,6 +48,10 @@ func resolve(ctx context.Context, host *api.Host, ref string) (located, error) {
 			return located{root, strings.Trim(below, "/")}, nil
 		}
 	}
+	if strings.HasSuffix(name+"/", "@"+volume.ForkState) && !isIPFS {
+		peer, below, _ := strings.Cut(path, "/")
+		name, path = name+"/"+peer, strings.Trim(below, "/")
+	}
 	root, err := resolveName(ctx, host, name, isIPFS)
 	if err != nil {
 		return located{}, err

@@ -1,6 +1,7 @@
 package publish_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/volary/volary/namespace"
 	"github.com/volary/volary/pinset"
 	"github.com/volary/volary/pinset/directory"
+	"github.com/volary/volary/snapshot/tree"
 	"github.com/volary/volary/volume"
 )
 
@@ -52,23 +54,22 @@ func TestOthersAreToldOfEachStateAlsoOfAFork(t *testing.T) {
 	a.commit("data", "a1")
 	a.restart()
 	a.deaf = false
-	ours := a.commit("data", "a2").Commit.Cid
-	if !w.told(ours) {
-		t.Fatal("others were not told of a state that is a fork")
-	}
-	for range 3 { // it becomes the head, and after it the next one is none
-		ours = a.commit("data", ours.String()).Commit.Cid
+	var ours cid.Cid
+	for _, file := range []string{"a2", "a3", "a4", "a5"} { // more commits than the others made
+		ours = a.commit("data", file).Commit.Cid
 		if !w.told(ours) {
-			t.Errorf("others were not told of %s", ours)
+			t.Errorf("others were not told of %s, a fork", ours)
 		}
 	}
 	b.learn()
 	key, err := namespace.ParseName(b.info("data").ID)
 	w.must(err)
-	v, err := b.table.Volume(key)
-	w.must(err)
-	if v.Head.Commit != ours || len(v.Forks) != 1 || v.Forks[0].Commit != theirs {
-		t.Errorf("the other host knows %s and %d forks, want %s and one", v.Head.Commit, len(v.Forks), ours)
+	for _, h := range []*host{a, b} {
+		v, err := h.table.Volume(key)
+		w.must(err)
+		if v.Head.Commit != theirs || len(v.Forks) != 1 || v.Forks[0].Commit != ours || !v.Forks[0].IsFork() {
+			t.Errorf("a host knows %s and %d forks, want %s and %s", v.Head.Commit, len(v.Forks), theirs, ours)
+		}
 	}
 }
 
@@ -223,5 +224,82 @@ func TestOfTwoVolumesMadeAtOnceUnderOneNameAllHostsTakeTheSame(t *testing.T) {
 	a.learn()
 	if !a.has("data", "a") || !a.has("data", "b") {
 		t.Error("what the hosts did after each other is not in one volume")
+	}
+}
+
+func TestAHostWhoseBranchLostIsHeardOnItAndNeverMovesTheHead(t *testing.T) {
+	w, a, b, theirs := forked(t)
+	c := w.host()
+	author := filepath.Base(a.dir)
+	for _, file := range []string{"a1", "a2", "a3", "a4", "a5"} {
+		ours := a.commit("data", file).Commit.Cid
+		for _, h := range []*host{b, c} {
+			h.learn()
+			if got := h.names()["data"]; got != theirs {
+				t.Fatalf("after %s a host is at %s, want %s", file, got, theirs)
+			}
+			if got, err := h.Resolve(t.Context(), "data@fork/"+author); err != nil || got != ours {
+				t.Errorf("the branch is at %s, %v, want %s", got, err, ours)
+			}
+		}
+	}
+	if _, err := c.Resolve(t.Context(), "data@fork/"+filepath.Base(b.dir)); !errors.Is(err, volume.ErrNotFound) {
+		t.Errorf("the head is a fork: %v", err)
+	}
+	if !c.has("data@fork/"+author, "a5") || c.has("data", "a5") {
+		t.Error("the branch's files are not where they should be")
+	}
+	next := b.commit("data", "b4").Commit.Cid
+	for _, h := range []*host{a, c} {
+		h.learn()
+	}
+	if got := c.names()["data"]; got != next {
+		t.Errorf("the head is %s, want %s", got, next)
+	}
+	c.do(&volume.Merge{Name: "data", Forks: []string{"data@fork/" + author}})
+	merged := c.names()["data"]
+	a.learn()
+	late := a.commit("data", "a6").Commit.Cid // it is still on what it has mounted
+	c.learn()
+	if got := c.forks("data"); !slices.Equal(got, []cid.Cid{late}) || c.names()["data"] != merged {
+		t.Errorf("forks %v of %s, want %s of %s", got, c.names()["data"], late, merged)
+	}
+	a.do(&volume.Unmount{Name: "data"})
+	a.do(&volume.Mount{Name: "data"})
+	if got := a.info("data"); got.Head.Cid != merged || !a.has("data", "b4") || !a.has("data", "a5") || a.has("data", "a6") {
+		t.Errorf("mounted again it is at %s, want %s", got.Head, merged)
+	}
+}
+
+func TestWhoStandsOnABranchThatLostLeavesIt(t *testing.T) {
+	w, a, b, theirs := forked(t)
+	ours := a.commit("data", "a1").Commit.Cid // made on a branch that lost: a knows of what b made
+	c := w.host()
+	var all []pinset.Pin
+	for p, err := range w.pins.All(t.Context()) {
+		w.must(err)
+		all = append(all, p)
+	}
+	for _, p := range all { // what b made is not heard of
+		if s, err := tree.Open(t.Context(), w.blocks, p.Root); err != nil || s.Commit.Author == filepath.Base(b.dir) {
+			w.must(errors.Join(err, w.pins.Remove(t.Context(), p.Root, p.Owner)))
+		}
+	}
+	c.learn()
+	c.do(&volume.Mount{Name: "data"})
+	if got := c.info("data").Head.Cid; got != ours {
+		t.Fatalf("at %s, want %s, the only one that is known", got, ours)
+	}
+	onIt := c.commit("data", "c1").Commit.Cid
+	c.do(&volume.Unmount{Name: "data"})
+	if _, err := b.heads.TellAgain(t.Context(), false, func(p pinset.Pin) (bool, error) { return p.Root == theirs, nil }); err != nil {
+		t.Fatal(err)
+	}
+	c.learn()
+	if got := c.names()["data"]; got != theirs {
+		t.Errorf("at %s, want %s, not %s", got, theirs, onIt)
+	}
+	if got := c.forks("data"); !slices.Equal(got, []cid.Cid{onIt}) {
+		t.Errorf("forks %v, want %s", got, onIt)
 	}
 }

@@ -1,10 +1,13 @@
 package publish
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -139,78 +142,65 @@ func (h *Heads) learn(ctx context.Context, n *news) (moved int, _ error) {
 	return len(volumes), nil
 }
 
-// span is the newest head that is known of a volume, and the sequence of the oldest.
-type span struct {
-	newest head.Head
-	oldest uint64
-	heads  int
-}
-
-func (s *span) add(h head.Head) {
-	switch {
-	case s.heads == 0:
-		s.newest, s.oldest = h, h.Sequence
-	case h.Commit == s.newest.Commit:
-		return
-	case head.Compare(s.newest, h) < 0:
-		s.newest = h
-	}
-	s.oldest = min(s.oldest, h.Sequence)
-	s.heads++
-}
-
 // fetch gets the histories of volumes of which several heads are known, back to the oldest.
 func (h *Heads) fetch(ctx context.Context, told []head.Head) error {
-	spans := map[ipns.Name]*span{}
+	volumes := map[ipns.Name][]head.Head{}
 	for _, t := range told {
-		s := spans[t.Volume]
-		if s == nil {
-			s = &span{}
-			spans[t.Volume] = s
+		if _, known := volumes[t.Volume]; !known {
 			v, err := h.volume(t.Volume.String())
 			if err != nil {
 				return err
 			}
+			volumes[t.Volume] = v.Forks
 			if v.Head.Commit.Defined() {
-				s.add(v.Head)
-			}
-			for _, f := range v.Forks {
-				s.add(f)
+				volumes[t.Volume] = append(volumes[t.Volume], v.Head)
 			}
 		}
-		s.add(t)
+		volumes[t.Volume] = append(volumes[t.Volume], t)
 	}
 	ctx, done := context.WithTimeout(ctx, fetchTime)
 	defer done()
 	var work sync.WaitGroup
 	free := make(chan struct{}, fetchAtOnce)
-	for _, s := range spans {
-		if s.heads < 2 {
+	for _, heads := range volumes {
+		slices.SortFunc(heads, func(a, b head.Head) int {
+			return cmp.Or(cmp.Compare(b.Sequence, a.Sequence), bytes.Compare(a.Commit.Bytes(), b.Commit.Bytes()))
+		})
+		if heads = slices.CompactFunc(heads, func(a, b head.Head) bool { return a.Commit == b.Commit }); len(heads) < 2 {
 			continue
 		}
 		free <- struct{}{}
 		work.Go(func() {
 			defer func() { <-free }()
-			fetchHistory(ctx, h.o.Blocks, s.newest.Commit, s.oldest)
+			fetchHistories(ctx, h.o.Blocks, heads)
 		})
 	}
 	work.Wait()
 	return nil
 }
 
-// fetchHistory reads what History reads. What cannot be had is looked for again the next time.
-func fetchHistory(ctx context.Context, b snapshot.Blocks, c cid.Cid, oldest uint64) {
-	blk, err := b.Get(ctx, c)
-	if err != nil {
-		return
-	}
-	commit, err := snapshot.DecodeCommit(blk)
-	if err != nil {
-		return
-	}
-	for a, err := range snapshot.History(ctx, b, commit) {
-		if err != nil || a.Sequence < oldest {
-			return
+// fetchHistories gets the histories of heads, the latest first, back to the last one, of those that are in no other one's.
+// What cannot be had is looked for again the next time.
+func fetchHistories(ctx context.Context, b snapshot.Blocks, heads []head.Head) {
+	oldest := heads[len(heads)-1]
+	covered := map[cid.Cid]bool{}
+	for _, h := range heads[:len(heads)-1] {
+		if covered[h.Commit] {
+			continue
+		}
+		blk, err := b.Get(ctx, h.Commit)
+		if err != nil {
+			continue
+		}
+		commit, err := snapshot.DecodeCommit(blk)
+		if err != nil {
+			continue
+		}
+		for a, err := range snapshot.History(ctx, b, commit) {
+			if err != nil || a.Sequence < oldest.Sequence {
+				break
+			}
+			covered[a.CID] = true
 		}
 	}
 }

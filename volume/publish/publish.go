@@ -117,7 +117,7 @@ func (h *Heads) All(context.Context) (all []volume.At, _ error) {
 }
 
 func at(v table.Volume) volume.At {
-	return volume.At{ID: v.Key.String(), Name: v.Binding.Name, Head: v.Head.Commit, Sequence: v.Head.Sequence, Removed: v.Removed()}
+	return volume.At{ID: v.Key.String(), Name: v.Binding.Name, Head: v.Head.Commit, Sequence: v.Head.Sequence, Removed: v.Removed(), Fork: v.Head.IsFork()}
 }
 
 // Flush hands to Send what it was not given yet.

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/diff"
 	"github.com/volary/volary/snapshot/merge"
 	"github.com/volary/volary/volume"
@@ -19,7 +21,9 @@ func volumeForksCommand() *cli.Command {
 		ArgsUsage: "NAME",
 		Description: "There are several where hosts changed it without hearing of each other. All hosts take the same one for the head, which\n" +
 			"is marked so; what this host has mounted, or has changes on, is here if that is another one. BASE is the newest state\n" +
-			"from which a fork and the first line's state come. `volary volume merge` joins them. A volume without forks has one line.",
+			"from which a fork and the first line's state come. `volary volume merge` joins them. A volume without forks has one line.\n\n" +
+			"NAME@fork/AUTHOR, with the AUTHOR of a line or the end of that, is its newest fork wherever a REF can stand: to look at\n" +
+			"it, `volary mount` or `volary volume clone` it.",
 		Action: onHost(readOnly, func(c *cli.Context, host *openedHost) error {
 			i, err := host.Volumes.Inspect(c.Context, c.Args().First())
 			if err != nil {
@@ -29,7 +33,7 @@ func volumeForksCommand() *cli.Command {
 			w := columns(out.w)
 			defer w.Flush()
 			if !out.json {
-				fmt.Fprintln(w, "COMMIT\tSEQ\tCOMMITTED\tFILES\tSIZE\tIS\tBASE\tAUTHOR")
+				fmt.Fprintln(w, forkHeader)
 			}
 			for _, f := range forksOf(i) {
 				if err := out.object(f, func(io.Writer) { fmt.Fprintln(w, forkLine(f)) }); err != nil {
@@ -60,6 +64,8 @@ func forksOf(i *volume.Info) []forkJSON {
 	return all
 }
 
+const forkHeader = "COMMIT\tSEQ\tCOMMITTED\tFILES\tSIZE\tIS\tBASE\tAUTHOR"
+
 func forkLine(f forkJSON) string {
 	base := "-"
 	if f.Base.Defined() {
@@ -70,6 +76,36 @@ func forkLine(f forkJSON) string {
 		committed = timeText(f.Time)
 	}
 	return fmt.Sprintf("%s\t%d\t%s\t%d\t%s\t%s\t%s\t%s", f.Head, f.Sequence, committed, f.Files, bytesText(f.Bytes), f.Is, base, f.Author)
+}
+
+func isForkRef(ref string) bool {
+	_, state, _ := strings.Cut(ref, "@")
+	return strings.HasPrefix(state, volume.ForkState)
+}
+
+// inspectFork shows one state besides a volume's head.
+func inspectFork(c *cli.Context, host *openedHost) error {
+	ref := c.Args().First()
+	root, err := host.Volumes.Resolve(c.Context, ref)
+	if err != nil {
+		return err
+	}
+	name, _, _ := strings.Cut(ref, "@")
+	i, err := host.Volumes.Inspect(c.Context, name)
+	if err != nil {
+		return err
+	}
+	for _, f := range forksOf(i) {
+		if f.Head.Cid == root {
+			return outputOf(c).object(f, func(out io.Writer) {
+				w := columns(out)
+				defer w.Flush()
+				fmt.Fprintln(w, forkHeader)
+				fmt.Fprintln(w, forkLine(f))
+			})
+		}
+	}
+	return fmt.Errorf("%s is %s, which is not here to be looked at: %w", ref, root, snapshot.ErrNotFound)
 }
 
 func volumeMergeCommand() *cli.Command {

@@ -153,10 +153,14 @@ func mountedText(i volume.Info) string {
 
 func volumeInspectCommand() *cli.Command {
 	return command(cli.Command{
-		Name:      "inspect",
-		Usage:     "show all about a volume",
-		ArgsUsage: "NAME",
+		Name:        "inspect",
+		Usage:       "show all about a volume",
+		ArgsUsage:   "NAME",
+		Description: "NAME@fork/PEER shows the state that a host made and that is not in the head; see forks.",
 		Action: onHost(readWrite, func(c *cli.Context, host *openedHost) error {
+			if isForkRef(c.Args().First()) {
+				return inspectFork(c, host)
+			}
 			i, err := host.Volumes.Inspect(c.Context, c.Args().First())
 			if err != nil {
 				return err

@@ -33,6 +33,9 @@ func volumeMountCommand() *cli.Command {
 
 func volumeMount(c *cli.Context) error {
 	op := &volume.Mount{Name: c.Args().First(), ReadOnly: c.Bool("read-only")}
+	if isForkRef(op.Name) {
+		return usagef("%s is a state of a volume\n`volary mount` shows it, `volary volume clone %s NEW` makes a volume of it", op.Name, op.Name)
+	}
 	host, err := openDaemon(c)
 	if err != nil {
 		return err

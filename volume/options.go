@@ -46,6 +46,7 @@ type VolumeOptions struct {
 	Keep              Keep          // which commits stay; the zero value: all
 	Exclude           []string      // patterns of gitignore(5) of what is not committed
 	ReadOnly          bool
+	Publish           bool   // IPFS programs that are connected resolve its IPNS name
 	Lower             string // LowerLazy or LowerFull
 	Overlay           string // OverlayDisk or OverlayTmpfs
 	Hooks             Hooks  // around every commit
@@ -78,6 +79,7 @@ func optionKeys() map[string]string {
 		"keep":               "which snapshots stay, such as last:5,hourly:24,daily:7,weekly:4,monthly:12; all if not given",
 		"mode":               "permissions of an empty volume's root, in octal",
 		"pause":              "true (the default) or false: commits on an interval stop those who write, while they read what changed",
+		"publish":            "true or false: IPFS programs that this host is connected to, such as Kubo with Ipns.UsePubsub, resolve the volume's /ipns/ name",
 		"readonly":           "true or false: nothing can be changed",
 		"size":               "how much changes may take until the volume is unmounted, such as 10GiB or 500MB",
 		"trash":              "how long the volume can be taken back once removed, such as 168h",
@@ -162,6 +164,8 @@ func (o *VolumeOptions) set(key, value string) error {
 		var pause bool
 		pause, err = strconv.ParseBool(value)
 		o.NoPause = !pause
+	case "publish":
+		o.Publish, err = strconv.ParseBool(value)
 	case "readonly":
 		o.ReadOnly, err = strconv.ParseBool(value)
 	case "size":

@@ -98,6 +98,9 @@ func serve(ctx context.Context, h *home, gid int) error {
 		func(ctx context.Context, p *p2p.Host) (func() error, error) { return h.exchanging(ctx, p, log) },
 		func(ctx context.Context, p *p2p.Host) (func() error, error) {
 			return h.gossiping(ctx, p, volumes.Hear, log)
+		},
+		func(ctx context.Context, p *p2p.Host) (func() error, error) {
+			return h.publishing(ctx, p, volumes.Manager, log)
 		})
 	if err != nil {
 		return err

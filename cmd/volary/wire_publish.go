@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/ipfs/boxo/ipns"
+
+	"github.com/volary/volary/head/published"
+	"github.com/volary/volary/namespace"
+	"github.com/volary/volary/p2p"
+	"github.com/volary/volary/volume"
+)
+
+// publishAgain lies between two times that it is looked which volumes are to be published.
+const publishAgain = 10 * time.Second
+
+// publishing has a host tell any IPFS program that it is connected to where those volumes are that have the option for
+// that, until the function it returns is called.
+func (h *home) publishing(ctx context.Context, host *p2p.Host, volumes *volume.Manager, log *slog.Logger) (end func() error, _ error) {
+	ns, _, err := h.namespace()
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	p, err := published.New(ctx, host.Libp2p(), published.Options{Log: log, Known: func(v ipns.Name) bool {
+		_, err := h.known.Volume(v)
+		return err == nil
+	}})
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	k := publisher{home: h, ns: ns, Publisher: p, volumes: volumes, log: log, all: map[ipns.Name]bool{}}
+	var work sync.WaitGroup
+	work.Go(func() { k.run(ctx) })
+	return func() error {
+		stop()
+		work.Wait()
+		return p.Close()
+	}, nil
+}
+
+// publisher publishes the volumes of a host that are to be.
+type publisher struct {
+	*published.Publisher
+	home    *home
+	ns      *namespace.Namespace
+	volumes *volume.Manager
+	log     *slog.Logger
+	all     map[ipns.Name]bool // that are published
+}
+
+// run publishes every new head of them until ctx is done, and looks now and then which they are.
+func (k *publisher) run(ctx context.Context) {
+	w := k.home.known.Watch()
+	defer w.Close()
+	for ctx.Err() == nil {
+		if err := k.look(ctx); err != nil && ctx.Err() == nil {
+			k.log.Warn("cannot say which volumes are to be published", "error", err)
+		}
+		limited, done := context.WithTimeout(ctx, publishAgain)
+		for {
+			c, err := w.Next(limited)
+			if err != nil || c.Missed {
+				break
+			}
+			if k.all[c.Volume] {
+				k.put(ctx, c.Volume)
+			}
+		}
+		done()
+	}
+}
+
+// look finds out which volumes are to be published.
+func (k *publisher) look(ctx context.Context) error {
+	infos, err := k.volumes.List(ctx, volume.ListOptions{})
+	if err != nil {
+		return err
+	}
+	now := map[ipns.Name]bool{}
+	for _, i := range infos {
+		o, err := volume.ParseOptions(i.Options)
+		name, err2 := namespace.ParseName(i.ID)
+		if errors.Join(err, err2) == nil && o.Publish && i.Removed == nil {
+			now[name] = true
+			k.put(ctx, name)
+		}
+	}
+	for name := range k.all {
+		if now[name] {
+			continue
+		}
+		if err := k.Drop(name); err != nil {
+			k.log.Warn("a volume is published still", "volume", name, "error", err)
+		}
+	}
+	k.all = now
+	return nil
+}
+
+// put publishes where a volume is; where it was before is known to be older.
+func (k *publisher) put(ctx context.Context, name ipns.Name) {
+	v, err := k.home.known.Volume(name)
+	if err == nil && (v.Binding.Data == nil || v.Head.Record == nil) {
+		return
+	}
+	if err == nil {
+		key, err2 := k.ns.Key(v.Binding)
+		if err = err2; err == nil {
+			err = k.Put(ctx, key, v.Head)
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		k.log.Warn("a volume is not published", "volume", name, "error", err)
+	}
+}

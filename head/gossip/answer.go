@@ -6,29 +6,23 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/volary/volary/snapshot/dagcbor"
 )
 
 // serve answers peers who ask, until ctx is done.
 func (g *Gossip) serve(ctx context.Context) {
-	asking := make(chan struct{}, asked)
 	g.h.SetStreamHandler(exchangeProtocol, func(s network.Stream) {
 		from := s.Conn().RemotePeer()
-		select {
-		case asking <- struct{}{}:
-			defer func() { <-asking }()
-		default:
+		if !g.enter(from) {
 			_ = s.Reset()
 			return
 		}
-		if !g.enter() {
-			_ = s.Reset()
-			return
-		}
-		defer g.work.Done()
+		defer g.leave(from)
 		if !g.charge(from, costAsked) {
 			_ = s.Reset()
 			return
@@ -41,15 +35,23 @@ func (g *Gossip) serve(ctx context.Context) {
 	})
 }
 
-// enter counts a piece of work that a peer began, unless it is over. The work ends with g.work.Done.
-func (g *Gossip) enter() bool {
+// enter counts a peer among those that are answered, unless it is one already, or there are too many, or all is over.
+func (g *Gossip) enter(p peer.ID) bool {
 	g.closing.Lock()
 	defer g.closing.Unlock()
-	if g.closed {
+	if g.closed || g.asked[p] || len(g.asked) == asked {
 		return false
 	}
+	g.asked[p] = true
 	g.work.Add(1)
 	return true
+}
+
+func (g *Gossip) leave(p peer.ID) {
+	g.closing.Lock()
+	defer g.closing.Unlock()
+	delete(g.asked, p)
+	g.work.Done()
 }
 
 // answer is the side of the one who was asked.
@@ -88,10 +90,10 @@ func (g *Gossip) answer(ctx context.Context, s network.Stream) (heard, told int,
 	return in.total, told, err
 }
 
-// mayAnswer takes one of the few places for those who are told more than a greeting. While this host asks another one
-// nobody gets one: it is about to hear all that anybody would tell.
+// mayAnswer takes one of the few places for those who are told more than a greeting. Just after this host began to ask
+// another one nobody gets one: it is about to hear all that anybody would tell.
 func (g *Gossip) mayAnswer() bool {
-	if g.asking.Load() {
+	if began := g.asking.Load(); began != nil && time.Since(*began) < later {
 		return false
 	}
 	select {

@@ -199,3 +199,23 @@ func TestAHostAnswersNobodyWhoSpeaksOtherwise(t *testing.T) {
 		t.Errorf("%d volumes are known", len(vs))
 	}
 }
+
+func TestAPeerThatFallsSilentKeepsNobodyFromBeingAnswered(t *testing.T) {
+	a := newMember(t, Options{})
+	known := volumeAt(t, ours(t), "known", 1, "a state")
+	a.know(known)
+	h := listening(t)
+	check(t, h.Connect(t.Context(), peer.AddrInfo{ID: a.p2p.ID(), Addrs: a.p2p.Addrs()}))
+	hi := framed(t, &hello{Kind: kindHello, Namespace: ours(t).ID(), Root: make([]byte, digestSize)})
+	for i := range 2 * answered {
+		s := must(h.NewStream(network.WithNoDial(t.Context(), "test"), a.p2p.ID(), exchangeProtocol))(t)
+		_, _ = s.Write(hi)
+		w := wire{s}
+		if err := w.read(new(hello)); (err == nil) != (i == 0) {
+			t.Errorf("stream %d: %v", i, err)
+		}
+	}
+	b := newMember(t, Options{})
+	b.connect(a)
+	b.untilAt(known)
+}

@@ -79,16 +79,17 @@ type Gossip struct {
 	index  *keptIndex
 	heard  chan heard
 
-	flooders  chan peer.ID // to be disconnected
-	met       chan peer.ID // all was exchanged with them
-	missed    chan peer.ID // all is to be exchanged with them, or with any if it is empty
-	asking    atomic.Bool  // this host asks another one
-	answering chan struct{}
+	flooders  chan peer.ID              // to be disconnected
+	met       chan peer.ID              // all was exchanged with them
+	missed    chan peer.ID              // all is to be exchanged with them, or with any if it is empty
+	asking    atomic.Pointer[time.Time] // since when this host asks another one; nil if it does not
+	answering chan struct{}             // has an element for each that is told more than a greeting
 
 	end     context.CancelFunc
-	closing sync.Mutex // guards closed, and that no work begins after it
-	closed  bool
 	work    sync.WaitGroup
+	closing sync.Mutex // guards what follows, and that no work begins once it is closed
+	closed  bool
+	asked   map[peer.ID]bool // peers that are answered
 }
 
 // New joins a host to the others of the namespace that it is, or will be, connected to. It ends with Close, or with ctx.
@@ -102,6 +103,7 @@ func New(ctx context.Context, h host.Host, o Options) (*Gossip, error) {
 	g := &Gossip{
 		o: o, h: h, log: o.Log, verify: o.Namespace.Remembering(), heard: make(chan heard), flooders: make(chan peer.ID, 16),
 		index: &keptIndex{known: o.Known}, met: make(chan peer.ID, 16), missed: make(chan peer.ID, 64), answering: make(chan struct{}, answered),
+		asked:  map[peer.ID]bool{},
 		limits: newLimits(withDefault(o.Rate, DefaultRate), withDefault(o.Burst, DefaultBurst)),
 	}
 	if g.o.Every == 0 {

@@ -175,9 +175,10 @@ type outcome struct {
 // begin exchanges all with a peer while events are heard.
 func (g *Gossip) begin(ctx context.Context, p peer.ID) chan outcome {
 	ended := make(chan outcome, 1)
-	g.asking.Store(true)
+	now := time.Now()
+	g.asking.Store(&now)
 	g.work.Go(func() {
-		defer g.asking.Store(false)
+		defer g.asking.Store(nil)
 		o := outcome{p: p}
 		o.heard, o.told, o.err = g.exchange(ctx, p)
 		ended <- o

@@ -116,11 +116,10 @@ func (g *Gossip) validate(ctx context.Context, from peer.ID, m *pubsub.Message) 
 		return pubsub.ValidationReject
 	}
 	known, err := g.o.Known.Knows(ctx, n.head, n.binding)
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		g.log.Warn("cannot say whether news are known", "peer", from, "error", err)
-		return pubsub.ValidationIgnore
 	}
-	if known {
+	if err != nil || known {
 		return pubsub.ValidationIgnore
 	}
 	m.ValidatorData = n

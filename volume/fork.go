@@ -83,7 +83,7 @@ func (m *Manager) forks(ctx context.Context, r *record) (forks []Fork) {
 // losing reports whether a commit with these parents is made on a branch that is known not to be the head; see head.ForkOf.
 func (m *Manager) losing(ctx context.Context, r *record, parents []cid.Cid) (bool, error) {
 	last, err := m.lastTold(ctx, r)
-	if err != nil || last.Removed || !last.Head.Defined() || len(parents) == 0 {
+	if err != nil || !last.Head.Defined() || len(parents) == 0 {
 		return false, err
 	}
 	for _, p := range parents {

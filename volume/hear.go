@@ -9,6 +9,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/snapshot/tree"
 )
 
 // Hear takes over what other hosts did to the volumes that are recorded here: they gave them other names, removed them,
@@ -158,6 +159,9 @@ func (m *Manager) beforeEnd(ctx context.Context, r *record) error {
 	if err != nil || !last.Removed {
 		return err
 	}
+	if later, err := m.toLatest(ctx, r, last.States); later || err != nil {
+		return err
+	}
 	for a, err := range m.history(ctx, last.Head) {
 		switch {
 		case err != nil:
@@ -174,6 +178,32 @@ func (m *Manager) beforeEnd(ctx context.Context, r *record) error {
 		return nil
 	}
 	return nil
+}
+
+// toLatest moves a volume to the latest of some states that come after the one that is recorded: what others went on
+// with although it was removed.
+func (m *Manager) toLatest(ctx context.Context, r *record, states []cid.Cid) (moved bool, _ error) {
+	from := r.Head.Cid
+	for _, s := range states {
+		if s == from {
+			continue
+		}
+		known, err := m.descends(ctx, s, from)
+		if err != nil || !known {
+			if ctx.Err() != nil {
+				return moved, ctx.Err()
+			}
+			continue // one that cannot be had is a fork of what is brought back
+		}
+		t, err := tree.Open(ctx, m.o.Blocks, s)
+		if err != nil {
+			return moved, err
+		}
+		if t.Commit.Sequence > r.Sequence {
+			r.Head, r.Sequence, moved = CID{s}, t.Commit.Sequence, true
+		}
+	}
+	return moved, nil
 }
 
 // revive makes a commit that brings a removed volume back for all hosts: after its last state, and after what ended it.

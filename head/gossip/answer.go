@@ -90,10 +90,10 @@ func (g *Gossip) answer(ctx context.Context, s network.Stream) (heard, told int,
 	return in.total, told, err
 }
 
-// mayAnswer takes one of the few places for those who are told more than a greeting. Just after this host began to ask
-// another one nobody gets one: it is about to hear all that anybody would tell.
+// mayAnswer takes one of the few places for those who are told more than a greeting. While this host asks another one,
+// and hears what is new, nobody gets one: it is about to hear all that anybody would tell.
 func (g *Gossip) mayAnswer() bool {
-	if began := g.asking.Load(); began != nil && time.Since(*began) < later {
+	if heard := g.asking.Load(); heard != nil && time.Since(*heard) < later {
 		return false
 	}
 	select {

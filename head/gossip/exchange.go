@@ -65,7 +65,7 @@ func (g *Gossip) ask(ctx context.Context, s network.Stream) (_, _ int, err error
 	if err != nil {
 		return 0, 0, err
 	}
-	w, in := wire{s}, &intake{g: g, from: s.Conn().RemotePeer()}
+	w, in := wire{s}, &intake{g: g, from: s.Conn().RemotePeer(), news: g.stillAsking}
 	if err := w.write(&hello{Kind: kindHello, Namespace: g.o.Namespace.ID(), Root: x.root[:]}); err != nil {
 		return 0, 0, err
 	}

@@ -82,7 +82,7 @@ type Gossip struct {
 	flooders  chan peer.ID              // to be disconnected
 	met       chan peer.ID              // all was exchanged with them
 	missed    chan peer.ID              // all is to be exchanged with them, or with any if it is empty
-	asking    atomic.Pointer[time.Time] // since when this host asks another one; nil if it does not
+	asking    atomic.Pointer[time.Time] // when this host, which asks another one, was told something last; nil if it does not ask
 	answering chan struct{}             // has an element for each that is told more than a greeting
 
 	end     context.CancelFunc

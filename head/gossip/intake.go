@@ -17,6 +17,7 @@ const mostTold = 256 << 20
 type intake struct {
 	g    *Gossip
 	from peer.ID
+	news func() // called when something new came; may be nil
 
 	gathered []news
 	bytes    int
@@ -55,6 +56,9 @@ func (in *intake) hand(ctx context.Context) error {
 	select {
 	case in.g.heard <- heard{all, pending}:
 		in.pending = pending
+		if in.news != nil {
+			in.news()
+		}
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

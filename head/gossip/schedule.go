@@ -175,8 +175,7 @@ type outcome struct {
 // begin exchanges all with a peer while events are heard.
 func (g *Gossip) begin(ctx context.Context, p peer.ID) chan outcome {
 	ended := make(chan outcome, 1)
-	now := time.Now()
-	g.asking.Store(&now)
+	g.stillAsking()
 	g.work.Go(func() {
 		defer g.asking.Store(nil)
 		o := outcome{p: p}
@@ -184,6 +183,12 @@ func (g *Gossip) begin(ctx context.Context, p peer.ID) chan outcome {
 		ended <- o
 	})
 	return ended
+}
+
+// stillAsking records that this host asks another one, or was just told what is new.
+func (g *Gossip) stillAsking() {
+	now := time.Now()
+	g.asking.Store(&now)
 }
 
 func (g *Gossip) ended(t *turns, o outcome) {

@@ -14,8 +14,9 @@ import (
 const (
 	dialTime     = 15 * time.Second // that one attempt may take
 	firstBackoff = time.Second
-	mostBackoff  = time.Minute      // of configured peers
-	restBackoff  = 10 * time.Minute // of others
+	mostBackoff  = 15 * time.Second // of configured peers
+	goodBackoff  = time.Minute      // of others that were connected
+	restBackoff  = 10 * time.Minute // of those that never were
 	dialsAtOnce  = 8
 	protectedBy  = "configured" // the connection manager's reason to keep a connection
 )
@@ -97,19 +98,22 @@ func (h *Host) due(now time.Time) (due []*target, wait time.Duration) {
 		}
 	}
 	few := h.o.Limits.withDefaults().few()
-	for id, t := range h.targets {
-		if _, is := h.live[id]; is || t.trying || !t.configured && len(h.live)+under >= few {
-			continue
-		}
-		if left := t.next.Sub(now); left > 0 {
-			wait = min(wait, left)
-			continue
-		}
-		// Who ends an attempt nudges.
-		if under < dialsAtOnce {
-			t.trying = true
-			under++
-			due = append(due, t)
+	// However many others there are that do not answer, configured ones are tried first.
+	for _, configured := range []bool{true, false} {
+		for id, t := range h.targets {
+			if _, is := h.live[id]; is || t.trying || t.configured != configured || !configured && len(h.live)+under >= few {
+				continue
+			}
+			if left := t.next.Sub(now); left > 0 {
+				wait = min(wait, left)
+				continue
+			}
+			// Who ends an attempt nudges.
+			if under < dialsAtOnce {
+				t.trying = true
+				under++
+				due = append(due, t)
+			}
 		}
 	}
 	return due, wait
@@ -144,8 +148,11 @@ func (h *Host) try(ctx context.Context, t *target) {
 
 func (t *target) backoff() time.Duration {
 	most := restBackoff
-	if t.configured {
+	switch {
+	case t.configured:
 		most = mostBackoff
+	case t.good:
+		most = goodBackoff
 	}
 	return jitter(min(most, firstBackoff<<min(t.fails, 12)))
 }

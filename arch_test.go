@@ -57,6 +57,7 @@ var mayImport = map[string][]string{
 	"snapshot/hydrate":       {"snapshot"},
 	"head/gossip":            {"head", "head/table", "namespace", "snapshot/dagcbor"},
 	"head/published":         {"head", "namespace"},
+	"head/lease":             {"namespace", "snapshot/dagcbor"},
 	"pinset":                 {},
 	"pinset/pinsettest":      {"pinset"},
 	"pinset/local":           {"pinset", "snapshot", "snapshot/store"},

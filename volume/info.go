@@ -32,6 +32,8 @@ type Info struct {
 	Failure    *Failure          `json:"failure,omitempty"`   // the last one, if nothing went well since
 	Elsewhere  bool              `json:"elsewhere,omitempty"` // other hosts have it, this one has not mounted it yet
 
+	Lease *Lease `json:"lease,omitempty"` // who writes to it, of the hosts that are connected
+
 	Forks []Fork `json:"forks,omitempty"` // the newest first; where their blocks are here
 
 	RemovedElsewhere bool `json:"removed_elsewhere,omitempty"` // other hosts removed it; here it stays until what was changed is committed
@@ -48,7 +50,7 @@ func (m *Manager) info(ctx context.Context, r *record, withDirty bool) (*Info, e
 		Users: r.users(), Failure: m.failure(r), RemovedElsewhere: m.removedElsewhere(ctx, r),
 	}
 	m.describeHead(ctx, i)
-	i.Forks = m.forks(ctx, r)
+	i.Forks, i.Lease = m.forks(ctx, r), m.lease(r)
 	if r.Overlay != nil {
 		i.Base = r.Overlay.Base
 		if len(r.Users) > 0 && m.o.Mounter != nil {
@@ -157,7 +159,7 @@ func (m *Manager) withElsewhere(ctx context.Context, infos []Info) ([]Info, erro
 func (m *Manager) elsewhere(ctx context.Context, r *record) *Info {
 	i := &Info{Name: r.Name, ID: r.ID, Head: r.Head, Sequence: r.Sequence, Elsewhere: true}
 	m.describeHead(ctx, i)
-	i.Forks = m.forks(ctx, r)
+	i.Forks, i.Lease = m.forks(ctx, r), m.lease(r)
 	return i
 }
 

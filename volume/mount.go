@@ -25,6 +25,7 @@ type Mount struct {
 	Name     string `json:"name"`
 	User     string `json:"user,omitempty"` // DefaultUser if empty
 	ReadOnly bool   `json:"read_only,omitempty"`
+	Steal    bool   `json:"steal,omitempty"` // take it over from another host that writes to it
 }
 
 func (op *Mount) run(ctx context.Context, m *Manager) (Result, error) {
@@ -40,6 +41,10 @@ func (op *Mount) run(ctx context.Context, m *Manager) (Result, error) {
 	if m.o.Mounter == nil {
 		return Result{}, fmt.Errorf("mount %s: %w", op.Name, ErrCannotMount)
 	}
+	if err := m.acquireLease(ctx, r, op.ReadOnly, op.Steal); err != nil {
+		return Result{}, fmt.Errorf("mount %s: %w", op.Name, err)
+	}
+	defer m.releaseLease(r)
 	was := r.Head
 	if err := m.catchUp(ctx, r); err != nil {
 		return Result{}, fmt.Errorf("mount %s at its newest state: %w", op.Name, err)
@@ -174,6 +179,7 @@ func (op *Unmount) run(ctx context.Context, m *Manager) (Result, error) {
 		return Result{}, err
 	}
 	defer unlock()
+	defer m.releaseLease(r)
 	user := op.User
 	if user == "" {
 		user = DefaultUser

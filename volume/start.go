@@ -159,6 +159,7 @@ func (m *Manager) start(ctx context.Context, name string) (*record, error) {
 		_, err := m.finishUnmount(ctx, r)
 		return r, err
 	}
+	m.keepLease(r)
 	if r.Overlay.Tmpfs && r.Overlay.Boot != m.o.Boot {
 		// What was in memory is gone; what is mounted next begins at the head, not at what was below it.
 		if err := m.renewOverlay(r); err != nil {

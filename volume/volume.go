@@ -129,7 +129,8 @@ type Options struct {
 	Blocks snapshot.Blocks
 	Pins   pinset.Set
 	Own    Origins
-	Heads  Heads // nil: no other host knows of the volumes
+	Heads  Heads  // nil: no other host knows of the volumes
+	Leases Leases // nil: no other host is asked whether it writes to a volume
 	// Refresh is nil, or has Heads hear what other hosts told lately, if that was not a moment ago.
 	Refresh func(ctx context.Context) error
 	Tags    Tagger                                               // nil: what is recovered has no tag

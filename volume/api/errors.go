@@ -57,6 +57,7 @@ func kinds() []ErrorKind {
 		{"volume_not_found", volume.ErrNotFound, http.StatusNotFound},
 		{"volume_exist", volume.ErrExist, http.StatusConflict},
 		{"volume_mounted", volume.ErrMounted, http.StatusConflict},
+		{"volume_leased", volume.ErrLeased, http.StatusConflict},
 		{"mount_in_use", volume.ErrInUse, http.StatusConflict},
 		{"volume_invalid", volume.ErrInvalid, http.StatusBadRequest},
 		{"cannot_mount", volume.ErrCannotMount, http.StatusConflict},

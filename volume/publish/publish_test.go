@@ -68,6 +68,7 @@ type host struct {
 	table *table.Table
 	seen  snapshot.Blocks // what heads are judged by
 	keeps pinset.Set      // this host's own pins
+	lease volume.Leases
 	dir   string
 	deaf  bool // what is to be sent fails
 	reads bool // and may do nothing else in the namespace
@@ -105,7 +106,7 @@ func (h *host) open() {
 		},
 	})
 	h.Manager, err = volume.Open(filepath.Join(h.dir, "volumes"), volume.Options{
-		Begin: h.begin, Blocks: h.blocks, Pins: h.keeps, Own: h.local, Heads: h.heads, Mounter: mounttest.NewCopies(), Author: filepath.Base(h.dir),
+		Begin: h.begin, Blocks: h.blocks, Pins: h.keeps, Own: h.local, Heads: h.heads, Leases: h.lease, Mounter: mounttest.NewCopies(), Author: filepath.Base(h.dir),
 		Now: func() time.Time { h.now = h.now.Add(time.Second); return h.now },
 	})
 	h.must(err)

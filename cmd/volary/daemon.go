@@ -89,7 +89,11 @@ func serve(ctx context.Context, h *home, gid int) error {
 	if err != nil {
 		return err
 	}
-	volumes, err := serveVolumes(ctx, h, host, killed, log)
+	leases, err := h.openLeases(log)
+	if err != nil {
+		return err
+	}
+	volumes, err := serveVolumes(ctx, h, host, leases, killed, log)
 	if err != nil {
 		return err
 	}
@@ -101,7 +105,8 @@ func serve(ctx context.Context, h *home, gid int) error {
 		},
 		func(ctx context.Context, p *p2p.Host) (func() error, error) {
 			return h.publishing(ctx, p, volumes.Manager, log)
-		})
+		},
+		func(ctx context.Context, p *p2p.Host) (func() error, error) { return leases.Join(ctx, p.Libp2p()) })
 	if err != nil {
 		return err
 	}

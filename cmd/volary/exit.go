@@ -34,7 +34,7 @@ const (
 	exitDamaged     = 4 // a damaged block, archive or state directory, or a format that is not known
 	exitDenied      = 5 // not permitted, or read-only
 	exitNoSpace     = 6
-	exitBusy        = 7 // another process holds the state, or a volume is mounted
+	exitBusy        = 7 // another process holds the state, or a volume is mounted, here or elsewhere
 	exitIncomplete  = 8 // done, but not everything could be
 	exitNewer       = 9 // the state was written by a newer version
 	exitOther       = 10
@@ -145,7 +145,7 @@ func exitCode(err error) int {
 		return exitBroken
 	case errors.As(err, &incomplete):
 		return exitIncomplete
-	case is(store.ErrLocked, store.ErrBusy, restorer.ErrBusy, api.ErrLive, volume.ErrMounted, volume.ErrInUse, volume.ErrCannotPause):
+	case is(store.ErrLocked, store.ErrBusy, restorer.ErrBusy, api.ErrLive, volume.ErrMounted, volume.ErrLeased, volume.ErrInUse, volume.ErrCannotPause):
 		return exitBusy
 	case is(store.ErrNewer, local.ErrNewer, api.ErrVersion, volume.ErrNewer):
 		return exitNewer

@@ -128,6 +128,9 @@ func volumeLine(i volume.Info, head string) string {
 	case i.Elsewhere:
 		dirty = "no"
 	}
+	if l := i.Lease; l != nil && !l.Here {
+		where += ", written by " + hostText(l)
+	}
 	if len(i.Forks) > 0 {
 		where += ", forked"
 	}
@@ -212,6 +215,9 @@ func inspectText(out io.Writer, i *volume.Info) {
 	if i.Mountpoint != "" {
 		fmt.Fprintf(w, "mounted\t%s, by %s\n", i.Mountpoint, strings.Join(i.Users, ", "))
 	}
+	if l := i.Lease; l != nil {
+		fmt.Fprintf(w, "lease\t%s\n", leaseText(l))
+	}
 	if i.RemovedElsewhere {
 		fmt.Fprintln(w, "removed\tby another host; it stays here until it is unmounted and its changes are committed")
 	}
@@ -242,6 +248,25 @@ func inspectText(out io.Writer, i *volume.Info) {
 	for _, tag := range slices.Sorted(maps.Keys(i.Tags)) {
 		fmt.Fprintf(w, "tag\t%s %s\n", tag, i.Tags[tag])
 	}
+}
+
+// hostText names a host by its machine's name, if it says that.
+func hostText(l *volume.Lease) string {
+	if l.Host == "" {
+		return l.Peer
+	}
+	return l.Host
+}
+
+func leaseText(l *volume.Lease) string {
+	if l.Here {
+		return "this host writes to it"
+	}
+	text := fmt.Sprintf("host %s (%s) writes to it, until %s unless it is heard of again", l.Host, l.Peer, timeText(l.Until))
+	if l.Both {
+		text += "; it is mounted for writing here as well, and what is committed here is a fork"
+	}
+	return text
 }
 
 // sizeText is for volumes of which is known what their changes take.

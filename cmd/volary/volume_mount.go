@@ -25,14 +25,18 @@ func volumeMountCommand() *cli.Command {
 		ArgsUsage: "NAME [DIR]",
 		Description: "Without DIR the directory is one in the state directory. Changes stay local until they are committed: by\n" +
 			"`volary volume commit`, and with the last umount unless the option commit=manual says otherwise.\n" +
+			"A volume that another host in the network has mounted for writing is not mounted, unless it is to be read only.\n" +
 			"Needs a daemon that runs as root.",
-		Flags:  []cli.Flag{&cli.BoolFlag{Name: "read-only", Aliases: []string{"r"}, Usage: "without the right to change it"}},
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "read-only", Aliases: []string{"r"}, Usage: "without the right to change it"},
+			&cli.BoolFlag{Name: "steal", Usage: "also if another host writes to it, which is told; what it commits from then on is a fork"},
+		},
 		Action: volumeMount,
 	}, 1, 2)
 }
 
 func volumeMount(c *cli.Context) error {
-	op := &volume.Mount{Name: c.Args().First(), ReadOnly: c.Bool("read-only")}
+	op := &volume.Mount{Name: c.Args().First(), ReadOnly: c.Bool("read-only"), Steal: c.Bool("steal")}
 	if isForkRef(op.Name) {
 		return usagef("%s is a state of a volume\n`volary mount` shows it, `volary volume clone %s NEW` makes a volume of it", op.Name, op.Name)
 	}

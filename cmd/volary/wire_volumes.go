@@ -13,6 +13,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/ipfs/go-cid"
 
+	"github.com/volary/volary/head/lease"
 	"github.com/volary/volary/volume"
 	"github.com/volary/volary/volume/api"
 	"github.com/volary/volary/volume/freezer"
@@ -70,7 +71,7 @@ type servedVolumes struct {
 // serveVolumes gives a daemon's host its volumes, and takes care of them until close. It does not wait until what was
 // mounted before is mounted again; a volume for which that fails is told in the log, and hinders no other.
 // What was killed and waits for answers gets them first.
-func serveVolumes(ctx context.Context, h *home, host *api.Host, killed []zombie.Process, log *slog.Logger) (*servedVolumes, error) {
+func serveVolumes(ctx context.Context, h *home, host *api.Host, leases *lease.Leases, killed []zombie.Process, log *slog.Logger) (*servedVolumes, error) {
 	var mounter volume.Mounter
 	var lower *holder.Lower
 	if os.Geteuid() == 0 {
@@ -93,9 +94,13 @@ func serveVolumes(ctx context.Context, h *home, host *api.Host, killed []zombie.
 		return nil, err
 	}
 	h.remote.ends = ctx.Done()
-	m, err := openVolumes(h, host, volume.Options{
+	o := volume.Options{
 		Reserve: reserve, Mounter: mounter, Pauser: openFreezer(h, log), Logger: log, Started: func(i *volume.Info) { rebind(i, log) },
-	})
+	}
+	if leases != nil {
+		o.Leases = volumeLeases{leases}
+	}
+	m, err := openVolumes(h, host, o)
 	if err != nil {
 		return nil, err
 	}

@@ -94,3 +94,26 @@ func TestWhatCouldNotBeTakenOverIsToldAgain(t *testing.T) {
 	a.publish(n)
 	b.untilAt(n)
 }
+
+func TestAnExchangeThatFailsIsTriedAgain(t *testing.T) {
+	a, b := newMember(t, Options{}), newMember(t, Options{})
+	n := volumeAt(t, ours(t), "data", 1, "a state")
+	a.know(n)
+	b.refuseOnce(fmt.Errorf("the disk is full"))
+	b.connect(a)
+	b.untilAt(n)
+}
+
+func TestOfTheHeadsThatAHostMissedItIsToldTheLast(t *testing.T) {
+	a, b := newMember(t, Options{}), newMember(t, Options{})
+	first, last := volumeAt(t, ours(t), "data", 1, "first"), volumeAt(t, ours(t), "data", 1000, "last")
+	same := volumeAt(t, ours(t), "same", 1, "a state")
+	a.know(last, same)
+	b.know(first, same)
+	b.connect(a)
+	b.untilAt(last)
+	b.heardOnly(last)
+	if n := b.learned(); n != 1 {
+		t.Errorf("told %d heads", n)
+	}
+}

@@ -127,6 +127,16 @@ func (h *member) take(ctx context.Context, n table.News) error {
 	return err
 }
 
+// learned is how many heads the host was told.
+func (h *member) learned() (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.calls {
+		n += len(c.Heads)
+	}
+	return n
+}
+
 // refuseOnce has the host not take over what it is told next.
 func (h *member) refuseOnce(err error) {
 	h.mu.Lock()

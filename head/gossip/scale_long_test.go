@@ -39,16 +39,6 @@ func (a *arrivals) add(n table.News) {
 	}
 }
 
-// learned is how many heads the host was told.
-func (h *member) learned() (n int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, c := range h.calls {
-		n += len(c.Heads)
-	}
-	return n
-}
-
 // cpu is how much processor time this process has used.
 func cpu(t *testing.T) time.Duration {
 	t.Helper()

@@ -19,18 +19,21 @@ const (
 	// Who connected asks within soon, who was connected to within later unless it was asked by then.
 	soon  = 200 * time.Millisecond
 	later = 8 * time.Second
-	// again is how long it takes at least to ask a peer that was busy.
-	again = time.Second
+	// again is how long it takes at least to ask a peer that was busy, or with whom it failed; the latter takes twice as
+	// long with each time, and is left to chance after mostTries.
+	again     = time.Second
+	mostTries = 6
 	// tooLate is how long it takes to make up for messages that there was no time for.
 	tooLate = time.Second
 )
 
 // turns say when to exchange all with whom. Only the goroutine in keepUp uses them.
 type turns struct {
-	due   map[peer.ID]time.Time
-	done  map[peer.ID]time.Time
-	next  time.Time // with any peer
-	every time.Duration
+	due    map[peer.ID]time.Time
+	done   map[peer.ID]time.Time
+	failed map[peer.ID]int // how many times in a row
+	next   time.Time       // with any peer
+	every  time.Duration
 }
 
 func upTo(d time.Duration) time.Duration { return rand.N(d) }
@@ -38,7 +41,7 @@ func upTo(d time.Duration) time.Duration { return rand.N(d) }
 // keepUp exchanges all with peers that connect, and now and then with any, until ctx is done.
 func (g *Gossip) keepUp(ctx context.Context, events event.Subscription) {
 	defer events.Close()
-	t := turns{due: map[peer.ID]time.Time{}, done: map[peer.ID]time.Time{}, every: g.o.Every}
+	t := turns{due: map[peer.ID]time.Time{}, done: map[peer.ID]time.Time{}, failed: map[peer.ID]int{}, every: g.o.Every}
 	t.next = time.Now().Add(t.every/2 + upTo(t.every))
 	for _, p := range g.h.Network().Peers() {
 		g.connected(&t, p)
@@ -112,10 +115,22 @@ func (t *turns) first() time.Time {
 // did records that all was exchanged with a peer.
 func (t *turns) did(p peer.ID, now time.Time) {
 	delete(t.due, p)
+	delete(t.failed, p)
 	if len(t.done) >= mostPeers {
 		clear(t.done)
 	}
 	t.done[p] = now
+}
+
+// tryAgain has the turn of a peer with whom it failed come again.
+func (t *turns) tryAgain(p peer.ID, now time.Time) {
+	if len(t.failed) >= mostPeers {
+		clear(t.failed)
+	}
+	if n := t.failed[p]; n < mostTries {
+		t.failed[p] = n + 1
+		t.due[p] = now.Add((again + upTo(again)) << n)
+	}
 }
 
 // turn returns the peer whose turn it is.
@@ -199,6 +214,8 @@ func (g *Gossip) ended(t *turns, o outcome) {
 		return
 	case o.err == nil:
 		t.did(o.p, now)
+	case !errors.Is(o.err, errNamespace):
+		t.tryAgain(o.p, now)
 	}
 	g.note(o)
 }

@@ -232,3 +232,34 @@ func TestRetentionKeepsWhatForksAndTheHeadComeFrom(t *testing.T) {
 	res := h.do(&volume.Merge{Name: "data"})
 	w.wantFiles(res.Commit.Cid, map[string]string{"a": "one", "b": "two", "c": "base", "d": "more"})
 }
+
+func TestAMergeThatStopsAnywhereIsDoneOrNotAndLosesNothing(t *testing.T) {
+	for _, label := range []string{volume.StepStore, volume.StepPin, volume.StepHead} {
+		t.Run(label, func(t *testing.T) {
+			w, hosts := apart(t, map[string]string{"a": "one"}, map[string]string{"b": "two"})
+			h := hosts[0]
+			head, stopped := h.names()["data"], errors.New("stopped")
+			h.step = func(at string) error {
+				if at == label {
+					return stopped
+				}
+				return nil
+			}
+			h.restart()
+			if _, err := h.Do(t.Context(), &volume.Merge{Name: "data"}); !errors.Is(err, stopped) {
+				t.Fatalf("the merge did not come there: %v", err)
+			}
+			h.step = nil
+			h.restart()
+			if got := h.names()["data"]; got != head || len(h.forks("data")) != 1 {
+				t.Errorf("at %s with forks %v, want %s and one", got, h.forks("data"), head)
+			}
+			res := h.do(&volume.Merge{Name: "data"})
+			w.wantFiles(res.Commit.Cid, map[string]string{"a": "one", "b": "two", "c": "base"})
+			hosts[1].learn()
+			if got := hosts[1].names()["data"]; got != res.Commit.Cid || len(hosts[1].forks("data")) > 0 {
+				t.Errorf("the other host is at %s with forks %v, want %s", got, hosts[1].forks("data"), res.Commit)
+			}
+		})
+	}
+}

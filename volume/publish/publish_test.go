@@ -72,6 +72,7 @@ type host struct {
 	dir   string
 	deaf  bool // what is to be sent fails
 	reads bool // and may do nothing else in the namespace
+	step  func(label string) error
 	close func()
 }
 
@@ -106,7 +107,7 @@ func (h *host) open() {
 		},
 	})
 	h.Manager, err = volume.Open(filepath.Join(h.dir, "volumes"), volume.Options{
-		Begin: h.begin, Blocks: h.blocks, Pins: h.keeps, Own: h.local, Heads: h.heads, Leases: h.lease, Mounter: mounttest.NewCopies(), Author: filepath.Base(h.dir),
+		Begin: h.begin, Blocks: h.blocks, Pins: h.keeps, Own: h.local, Heads: h.heads, Leases: h.lease, Mounter: mounttest.NewCopies(), Author: filepath.Base(h.dir), Step: h.step,
 		Now: func() time.Time { h.now = h.now.Add(time.Second); return h.now },
 	})
 	h.must(err)

@@ -54,6 +54,7 @@ var mayImport = map[string][]string{
 	"p2p":                    {"namespace", "snapshot/durable"},
 	"p2p/exchange":           {"snapshot"},
 	"p2p/gateway":            {"snapshot"},
+	"p2p/trustless":          {"snapshot"},
 	"snapshot/hydrate":       {"snapshot"},
 	"head/gossip":            {"head", "head/table", "namespace", "snapshot/dagcbor"},
 	"head/published":         {"head", "namespace"},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -40,10 +41,11 @@ type config struct {
 	Peers  []string `toml:"peers" json:"peers"`   // hosts of the namespace to be connected to
 
 	Gateways []string `toml:"gateways" json:"gateways"` // trustless HTTP gateways that are asked for what no host has
+	Gateway  string   `toml:"gateway" json:"gateway"`   // where this host is such a gateway, IP:PORT; empty: it is none
 }
 
 // configKeys are those of config.toml, in the order they are shown.
-const configKeys = "chunker, socket_group, io_timeout, reserve, kubo, kubo_auth_file, fetch_timeout, cache_size, cluster, cluster_auth_file, replicas, listen, peers and gateways"
+const configKeys = "chunker, socket_group, io_timeout, reserve, kubo, kubo_auth_file, fetch_timeout, cache_size, cluster, cluster_auth_file, replicas, listen, peers, gateways and gateway"
 
 func defaultConfig() config {
 	return config{
@@ -80,6 +82,9 @@ func (c config) check() error {
 	}
 	if _, _, err := c.addresses(false); err != nil {
 		return err
+	}
+	if _, _, err := net.SplitHostPort(c.Gateway); err != nil && c.Gateway != "" {
+		return fmt.Errorf("gateway %q is no address such as 127.0.0.1:8080", c.Gateway)
 	}
 	_, err := newFar(c, nil)
 	return err
@@ -184,7 +189,7 @@ func (c config) text() string {
 		}
 		return strings.Join(quoted, ", ")
 	}
-	return fmt.Sprintf("chunker = %q\nsocket_group = %q\nio_timeout = %q\nreserve = %q\nkubo = %q\nkubo_auth_file = %q\nfetch_timeout = %q\ncache_size = %q\ncluster = [%s]\ncluster_auth_file = %q\nreplicas = %q\nlisten = [%s]\npeers = [%s]\ngateways = [%s]\n",
+	return fmt.Sprintf("chunker = %q\nsocket_group = %q\nio_timeout = %q\nreserve = %q\nkubo = %q\nkubo_auth_file = %q\nfetch_timeout = %q\ncache_size = %q\ncluster = [%s]\ncluster_auth_file = %q\nreplicas = %q\nlisten = [%s]\npeers = [%s]\ngateways = [%s]\ngateway = %q\n",
 		c.Chunker, c.SocketGroup, c.IOTimeout, c.Reserve, c.Kubo, c.KuboAuthFile, c.FetchTimeout, c.CacheSize, list(c.Cluster), c.ClusterAuthFile, c.Replicas,
-		list(c.Listen), list(c.Peers), list(c.Gateways))
+		list(c.Listen), list(c.Peers), list(c.Gateways), c.Gateway)
 }

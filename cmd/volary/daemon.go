@@ -114,6 +114,8 @@ func serve(ctx context.Context, h *home, gid int) error {
 	if network != nil {
 		host.Network = network
 	}
+	stopGateway := h.startGateway(ctx, log)
+	defer stopGateway()
 	server, err := api.NewServer(host, api.ServerOptions{Logger: log, Version: version(), Kinds: errorKinds})
 	if err != nil {
 		return err

@@ -72,18 +72,21 @@ func newPublisher(t testing.TB, o Options) (*Publisher, host.Host) {
 
 // program is another IPFS program that subscribes to a name, as Kubo does.
 type program struct {
-	t   testing.TB
-	h   host.Host
-	sub *pubsub.Subscription
+	t     testing.TB
+	h     host.Host
+	topic *pubsub.Topic
+	sub   *pubsub.Subscription
 }
 
 func subscribe(t testing.TB, name ipns.Name, to host.Host) *program {
 	t.Helper()
 	p := &program{t: t, h: listening(t)}
 	ps := must(pubsub.NewGossipSub(t.Context(), p.h))(t)
-	topic := must(ps.Join(topicOf(name)))(t)
-	p.sub = must(topic.Subscribe())(t)
+	p.topic = must(ps.Join(topicOf(name)))(t)
+	p.sub = must(p.topic.Subscribe())(t)
+	events := must(p.topic.EventHandler())(t)
 	check(t, p.h.Connect(t.Context(), peer.AddrInfo{ID: to.ID(), Addrs: to.Addrs()}))
+	must(events.NextPeerEvent(t.Context()))(t)
 	return p
 }
 
@@ -178,7 +181,7 @@ func TestOnlyTheVolumesKeySigns(t *testing.T) {
 }
 
 func TestOnlyWhatIsNewerIsPassedOn(t *testing.T) {
-	p, h := newPublisher(t, Options{})
+	p, _ := newPublisher(t, Options{})
 	two := headOf(t, "data", 2, "two")
 	check(t, p.Put(t.Context(), key(t, "data"), two))
 	from := must(peer.IDFromPublicKey(key(t, "peer").GetPublic()))(t)
@@ -204,7 +207,33 @@ func TestOnlyWhatIsNewerIsPassedOn(t *testing.T) {
 			t.Errorf("%s: %d, want %d", what, got, c.want)
 		}
 	}
-	_ = h
+}
+
+func TestWhatAPeerTellsThatForgesIsNotPassedOn(t *testing.T) {
+	one := headOf(t, "data", 1, "one")
+	p, h := newPublisher(t, Options{Every: 50 * time.Millisecond})
+	check(t, p.Put(t.Context(), key(t, "data"), one))
+	forger, other := subscribe(t, one.Volume, h), subscribe(t, one.Volume, h)
+	other.next()
+	for i := range 5 {
+		check(t, forger.topic.Publish(t.Context(), []byte{byte(i)}))
+	}
+	// What it says at once can be passed on before the forgeries were looked at.
+	const later, last = 10, 100
+	passed := map[uint64]bool{}
+	for i := range uint64(later) {
+		record := must(headOf(t, "data", 2+i, "x").Copy(key(t, "data"), time.Now().Add(time.Hour)))(t).Record
+		check(t, forger.topic.Publish(t.Context(), record))
+		passed[must(other.next().Sequence())(t)] = true // at least what is told again and again comes
+	}
+	check(t, p.Put(t.Context(), key(t, "data"), headOf(t, "data", last, "the last")))
+	for seq := uint64(0); seq != last; {
+		seq = must(other.next().Sequence())(t)
+		passed[seq] = true
+	}
+	if len(passed) > later/2 {
+		t.Errorf("%d records of a peer that forges were passed on", len(passed)-2)
+	}
 }
 
 func TestOnlyVolumesThatThereAreCanBeSubscribedTo(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/ipfs/boxo/ipns"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
@@ -46,8 +47,25 @@ func (p *Publisher) newPubSub(ctx context.Context) (*pubsub.PubSub, error) {
 		pubsub.WithFloodPublish(true),
 		pubsub.WithMaxMessageSize(maxRPC),
 		pubsub.WithMaxControlMessageSize(maxRPC),
+		pubsub.WithPeerScore(
+			&pubsub.PeerScoreParams{
+				AppSpecificScore:       func(peer.ID) float64 { return 0 },
+				BehaviourPenaltyWeight: -1, BehaviourPenaltyThreshold: 6, BehaviourPenaltyDecay: 0.9,
+				DecayInterval: time.Second, DecayToZero: 0.01, RetainScore: 10 * time.Minute,
+				Topics: map[string]*pubsub.TopicScoreParams{},
+			},
+			&pubsub.PeerScoreThresholds{GossipThreshold: -50, PublishThreshold: -75, GraylistThreshold: -100},
+		),
 		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(filter{p}, maxTopics)),
 	)
+}
+
+// scores have a peer not be listened to after four messages that are no records of the name.
+func scores() *pubsub.TopicScoreParams {
+	return &pubsub.TopicScoreParams{
+		SkipAtomicValidation: true, TopicWeight: 1, TimeInMeshQuantum: time.Second,
+		InvalidMessageDeliveriesWeight: -10, InvalidMessageDeliveriesDecay: 0.99,
+	}
 }
 
 // filter has GossipSub remember only who subscribes to volumes that there are.
@@ -77,7 +95,10 @@ func (p *Publisher) open(name ipns.Name) (*volume, error) {
 	if err != nil {
 		return nil, errors.Join(err, p.ps.UnregisterTopicValidator(topic))
 	}
-	leave, err := t.Relay()
+	leave, err := pubsub.RelayCancelFunc(nil), t.SetScoreParams(scores())
+	if err == nil {
+		leave, err = t.Relay()
+	}
 	if err != nil {
 		return nil, errors.Join(err, t.Close(), p.ps.UnregisterTopicValidator(topic))
 	}

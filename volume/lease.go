@@ -34,6 +34,14 @@ type Lease struct {
 	Both  bool      `json:"both,omitempty"` // this host writes to it as well: what is committed here is a fork
 }
 
+// name is what people know the host by.
+func (l *Lease) name() string {
+	if l.Host == "" {
+		return l.Peer
+	}
+	return fmt.Sprintf("%s (%s)", l.Host, l.Peer)
+}
+
 func (m *Manager) leased(r *record) bool { return m.o.Leases != nil && r.shared() }
 
 func (m *Manager) lease(r *record) *Lease {

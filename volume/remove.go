@@ -13,7 +13,7 @@ import (
 // Remove takes a volume away. For the time its option trash says, [Undelete] brings it back.
 type Remove struct {
 	Name  string `json:"name"`
-	Force bool   `json:"force,omitempty"` // also if it is mounted; it is unmounted
+	Force bool   `json:"force,omitempty"` // also if it is mounted; here it is unmounted
 }
 
 func (op *Remove) run(ctx context.Context, m *Manager) (Result, error) {
@@ -25,6 +25,9 @@ func (op *Remove) run(ctx context.Context, m *Manager) (Result, error) {
 	if len(r.Users) > 0 && !op.Force {
 		return Result{}, mounted(r)
 	}
+	if l := m.lease(r); l != nil && !l.Here && !op.Force {
+		return Result{}, fmt.Errorf("remove %s: %w: %s\nunmount it there first", op.Name, ErrLeased, l.name())
+	}
 	settled, err := m.settle(ctx, r, "before it was removed")
 	if err != nil {
 		return Result{}, fmt.Errorf("remove %s: %w", op.Name, err)
@@ -33,6 +36,7 @@ func (op *Remove) run(ctx context.Context, m *Manager) (Result, error) {
 	if err := m.db.trash(r); err != nil {
 		return Result{}, err
 	}
+	m.releaseLease(r)
 	m.tell(ctx, r)
 	return Result{Removed: []string{r.Name}, Commit: r.Head, Note: firstCommitted(settled)}, nil
 }

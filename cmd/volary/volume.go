@@ -174,7 +174,7 @@ func volumeRmCommand() *cli.Command {
 		ArgsUsage: "NAME",
 		Description: "Prints its name. What is not committed is committed first. `volary volume undelete` brings the volume back, for as long as its\n" +
 			"option trash says; after that its snapshots are no longer kept.",
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also if it is mounted"}},
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also if it is mounted, here or elsewhere"}},
 		Action: onHost(readWrite, func(c *cli.Context, host *openedHost) error {
 			name := c.Args().First()
 			if c.Bool("force") {

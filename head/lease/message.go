@@ -84,20 +84,19 @@ func decode(n *namespace.Namespace, data []byte) (message, error) {
 	if err := dagcbor.Unmarshal(data, &w); err != nil {
 		return message{}, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
-	m, err := w.message()
-	if err != nil {
-		return message{}, err
-	}
 	signature := w.Signature
 	w.Signature = nil
 	signed, err := dagcbor.Marshal(w)
 	if err != nil {
 		return message{}, err
 	}
-	return m, n.CheckSignature(messageKind, signed, signature)
+	if err := n.CheckSignature(messageKind, signed, signature); err != nil {
+		return message{}, err
+	}
+	return w.message()
 }
 
-// message checks all but the signature.
+// message checks all but the signature, which costs less.
 func (w *wireMessage) message() (message, error) {
 	refuse := func(format string, args ...any) (message, error) {
 		return message{}, fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), ErrFormat)

@@ -43,9 +43,10 @@ type speaker struct {
 	ended chan struct{} // closed when no more asks are taken
 
 	mu      sync.Mutex
-	closed  bool            // no work begins any more
-	hearing map[peer.ID]int // streams by who has opened them
-	heard   int             // all of these
+	closed  bool             // no work begins any more
+	meeting map[peer.ID]bool // those that have connected, and are told
+	hearing map[peer.ID]int  // streams by who has opened them
+	heard   int              // all of these
 	work    sync.WaitGroup
 }
 
@@ -54,7 +55,7 @@ func (l *Leases) speak(ctx context.Context, h host.Host) (*speaker, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &speaker{l: l, h: h, asks: make(chan chan struct{}), ended: make(chan struct{}), hearing: map[peer.ID]int{}}
+	s := &speaker{l: l, h: h, asks: make(chan chan struct{}), ended: make(chan struct{}), meeting: map[peer.ID]bool{}, hearing: map[peer.ID]int{}}
 	ctx, s.end = context.WithCancel(ctx)
 	h.SetStreamHandler(Protocol, func(stream network.Stream) { s.serve(ctx, stream) })
 	s.work.Go(func() { s.run(ctx, events) })
@@ -70,15 +71,6 @@ func (s *speaker) close() error {
 	s.h.RemoveStreamHandler(Protocol)
 	s.work.Wait()
 	return nil
-}
-
-// begin has f run in the background, unless all ends.
-func (s *speaker) begin(f func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.closed {
-		s.work.Go(f)
-	}
 }
 
 // ask returns when all connected hosts were told what this one has now, and have answered, or after askTime.
@@ -147,12 +139,21 @@ func (s *speaker) connected(ctx context.Context, e any) {
 	if !s.speaks(p) {
 		return
 	}
-	s.begin(func() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.meeting[p] {
+		return
+	}
+	s.meeting[p] = true
+	s.work.Go(func() {
 		data, err := s.l.message()
 		if err == nil {
 			err = s.exchange(ctx, p, data)
 		}
 		s.complain(ctx, p, err)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.meeting, p)
 	})
 }
 

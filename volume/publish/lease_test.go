@@ -119,6 +119,17 @@ func TestAStolenVolumeIsMountedTwiceAndSaysSo(t *testing.T) {
 	b.wantLease("a", false, true)
 }
 
+func TestWhatAnotherHostWritesToIsNotRemoved(t *testing.T) {
+	a, b, _, _ := leased(t)
+	a.do(&volume.Mount{Name: "data"})
+	b.refused(&volume.Remove{Name: "data"}, volume.ErrLeased)
+	b.do(&volume.Remove{Name: "data", Force: true})
+	a.wantLease("a", true, false)
+	a.do(&volume.Remove{Name: "data", Force: true})
+	b.do(&volume.Undelete{Name: "data"})
+	b.wantLease("", false, false)
+}
+
 func TestAMountThatGoesOnKeepsItsLease(t *testing.T) {
 	a, b, ofA, _ := leased(t)
 	a.do(&volume.Mount{Name: "data"})

@@ -17,7 +17,7 @@ import (
 const (
 	// workers look for blocks side by side, batch of them at a time: while one comes to the end of what it asked for,
 	// the others' are under way.
-	workers = 3
+	workers = 8
 	batch   = 256
 )
 

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,6 +57,8 @@ type ServerOptions struct {
 
 // Server offers a host on a unix socket. It must be made by NewServer.
 type Server struct {
+	farSize atomic.Int64 // of usual blocks that came from elsewhere
+
 	host     *Host
 	o        ServerOptions
 	log      *slog.Logger

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"iter"
@@ -37,7 +38,7 @@ func (s *Server) getMany(c *call) error {
 	c.w.Header().Set("Content-Type", typeBytes)
 	var header []byte
 	size := 0
-	for data, err := range getEach(c.r.Context(), b, cs, *buf) {
+	for data, err := range s.getEach(c.r.Context(), b, cs, *buf) {
 		if err == nil {
 			header = appendUvarint(appendUvarint(header[:0], 0), len(data))
 			s.metrics.got(len(data))
@@ -59,18 +60,10 @@ func (s *Server) getMany(c *call) error {
 }
 
 // getEach reads blocks one after another into buf, or together if some of them are not here and come from elsewhere.
-func getEach(ctx context.Context, b snapshot.Blocks, cs []cid.Cid, buf []byte) iter.Seq2[[]byte, error] {
+func (s *Server) getEach(ctx context.Context, b snapshot.Blocks, cs []cid.Cid, buf []byte) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		if far(ctx, b, cs...) {
-			for blk, err := range snapshot.GetMany(ctx, b, cs...) {
-				var data []byte
-				if err == nil {
-					data = blk.RawData()
-				}
-				if !yield(data, err) {
-					return
-				}
-			}
+			s.getFar(ctx, b, cs, yield)
 			return
 		}
 		for _, c := range cs {
@@ -78,6 +71,31 @@ func getEach(ctx context.Context, b snapshot.Blocks, cs []cid.Cid, buf []byte) i
 				return
 			}
 		}
+	}
+}
+
+// usualFar is what a block from elsewhere is taken to have before any was seen.
+const usualFar = 128 << 10
+
+// getFar gets blocks together, no more at a time than the answer will probably have room for: what is under way when it
+// ends was got in vain.
+func (s *Server) getFar(ctx context.Context, b snapshot.Blocks, cs []cid.Cid, yield func([]byte, error) bool) {
+	for size := 0; len(cs) > 0; {
+		usual := cmp.Or(s.farSize.Load(), usualFar)
+		n := min(len(cs), max(1, (gotBytes-size)/int(usual)))
+		for blk, err := range snapshot.GetMany(ctx, b, cs[:n]...) {
+			var data []byte
+			if err == nil {
+				data = blk.RawData()
+				s.farSize.Store(usual + (int64(len(data))-usual)/4 + 1)
+				usual = s.farSize.Load()
+			}
+			size += len(data)
+			if !yield(data, err) {
+				return
+			}
+		}
+		cs = cs[n:]
 	}
 }
 

@@ -120,3 +120,36 @@ func TestAVolumeWhoseStatesAreElsewhereIsRenamedForAll(t *testing.T) {
 	a.learn()
 	a.wantNames("renamed")
 }
+
+func TestTheStateOfAForkIsGotWhenItIsHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b, c := w.host(), w.host(), w.host()
+		b.close()
+		f := &far{Blocks: w.blocks, here: map[cid.Cid]bool{}}
+		b.seen = f
+		b.open()
+		all := a.told()
+		a.do(&volume.Create{Name: "data"})
+		for _, n := range all() {
+			for _, h := range []*host{b, c} {
+				_, err := h.heads.Hear(t.Context(), n)
+				w.must(err)
+			}
+		}
+		first, second := a.told(), c.told()
+		states := []cid.Cid{a.change("data", "f", "a"), c.change("data", "f", "c")}
+		for _, n := range append(first(), second()...) {
+			_, err := b.heads.Hear(t.Context(), n)
+			w.must(err)
+		}
+		has, err := f.Has(t.Context(), states...)
+		w.must(err)
+		if !has[0] || !has[1] {
+			t.Errorf("of the states of both branches are here: %v", has)
+		}
+		a.close()
+		b.close()
+		c.close()
+	})
+}

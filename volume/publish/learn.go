@@ -203,6 +203,9 @@ func fetchHistories(ctx context.Context, b snapshot.Blocks, heads []head.Head) {
 			covered[a.CID] = true
 		}
 	}
+	if !covered[oldest.Commit] {
+		b.Get(ctx, oldest.Commit) // a fork is listed once its commit is here
+	}
 }
 
 // History is the ancestors of commits, for [table.Open], as far as they are among the blocks that are here.

@@ -314,12 +314,11 @@ func (m *Manager) dirty(ctx context.Context, r *record) (bool, error) {
 	}
 	defer s.Close()
 	began := time.Now()
-	c, unsettled, err := m.snapshot(ctx, s, r)
+	c, _, err := m.snapshot(ctx, s, r)
 	if err != nil {
 		return false, err
 	}
 	same, err := m.isHead(ctx, s, r, c)
-	same = same && len(unsettled) == 0
 	if err == nil {
 		m.looked(r.Overlay, began, !same)
 	}

@@ -238,25 +238,10 @@ func (m *Manager) finishUnmount(ctx context.Context, r *record) (Result, error) 
 		return Result{}, err
 	}
 	if opts.Commit == CommitManually && !r.Overlay.ReadOnly && !r.Overlay.Tmpfs {
-		return m.keepChanges(ctx, r)
+		note := "what changed is kept and not committed, as the option commit=manual says"
+		return Result{Commit: r.Head, Note: note}, m.o.Mounter.Unmount(ctx, m.overlayDir(r.Overlay.ID))
 	}
 	return m.settle(ctx, r, "")
-}
-
-// keepChanges unmounts a volume whose changes are committed by hand only. If there are none, its overlay ends: the next
-// mount begins at the newest head, which may be another host's by then.
-func (m *Manager) keepChanges(ctx context.Context, r *record) (Result, error) {
-	if err := m.o.Mounter.Unmount(ctx, m.overlayDir(r.Overlay.ID)); err != nil {
-		return Result{}, err
-	}
-	dirty, err := m.dirty(ctx, r)
-	if err != nil {
-		m.log.Warn("cannot tell whether there are changes", logVolume, r.Name, logError, err)
-	}
-	if err != nil || dirty {
-		return Result{Commit: r.Head, Note: "what changed is kept and not committed, as the option commit=manual says"}, nil
-	}
-	return Result{Commit: r.Head, Note: unchanged(r)}, m.retire(r)
 }
 
 // settle commits the changes of a volume that nobody has mounted, and ends its overlay.

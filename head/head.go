@@ -259,15 +259,16 @@ func (h Head) encode(record []byte) ([]byte, error) {
 // one whose branch is the larger [snapshot.State], then the one whose own state is. A head that comes after another is
 // larger, so that a volume does not go back when a head makes way for one after it.
 func Compare(a, b Head) int {
-	return cmp.Or(a.branch().Compare(b.branch()), a.state().Compare(b.state()))
+	return cmp.Or(a.branch().Compare(b.branch()), a.State().Compare(b.State()))
 }
 
-func (h Head) state() snapshot.State { return snapshot.State{CID: h.Commit, Sequence: h.Sequence} }
+// State is the commit as a state of the volume.
+func (h Head) State() snapshot.State { return snapshot.State{CID: h.Commit, Sequence: h.Sequence} }
 
 // branch is the state by which a head counts beside others.
 func (h Head) branch() snapshot.State {
 	if h.IsFork() {
 		return h.Fork
 	}
-	return h.state()
+	return h.State()
 }

@@ -101,7 +101,7 @@ func (n *Namespace) Verify(data []byte) (Binding, error) {
 	if err != nil {
 		return Binding{}, err
 	}
-	if len(signature) != ed25519.SignatureSize || !ed25519.Verify(n.public, signed, signature) {
+	if !n.signedBy(signed, signature) {
 		return Binding{}, fmt.Errorf("binding of %q: %w", b.Name, ErrSignature)
 	}
 	b.Data = bytes.Clone(data)
@@ -112,7 +112,7 @@ func (n *Namespace) Verify(data []byte) (Binding, error) {
 func (w wireBinding) signed() ([]byte, error) {
 	w.Signature = nil
 	data, err := dagcbor.Marshal(w)
-	return append([]byte(bindingKind+":"), data...), err
+	return withKind(bindingKind, data), err
 }
 
 // binding checks all but the signature.

@@ -15,10 +15,15 @@ func (n *Namespace) Sign(kind string, data []byte) ([]byte, error) {
 
 // CheckSignature checks what Sign made. The error wraps [ErrSignature].
 func (n *Namespace) CheckSignature(kind string, data, signature []byte) error {
-	if len(signature) != ed25519.SignatureSize || !ed25519.Verify(n.public, withKind(kind, data), signature) {
+	if !n.signedBy(withKind(kind, data), signature) {
 		return fmt.Errorf("%s: %w", kind, ErrSignature)
 	}
 	return nil
+}
+
+// signedBy reports whether the namespace made a signature of data with its kind.
+func (n *Namespace) signedBy(data, signature []byte) bool {
+	return len(signature) == ed25519.SignatureSize && ed25519.Verify(n.public, data, signature)
 }
 
 func withKind(kind string, data []byte) []byte { return append([]byte(kind+":"), data...) }

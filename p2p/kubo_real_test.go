@@ -3,7 +3,6 @@
 package p2p
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,15 +32,11 @@ func TestAKuboDaemonOfTheSwarmIsAPeer(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	out, err := d.Run(t.Context(), "id")
+	at, err := d.SwarmAddr(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	var id struct{ Addresses []string }
-	if err := json.Unmarshal([]byte(out), &id); err != nil || len(id.Addresses) == 0 {
-		t.Fatalf("%s: %v", out, err)
-	}
-	info, err := ParsePeer(id.Addresses[0], true)
+	info, err := ParsePeer(at, true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,13 +20,9 @@ import (
 // A Kubo daemon that is connected to a host reads a published volume by its name, and its next state.
 func TestAKuboDaemonReadsAPublishedVolume(t *testing.T) {
 	d := kubotest.Start(t, kubotest.Options{Config: map[string]any{"Ipns.UsePubsub": true, "Pubsub.Enabled": true}})
-	out, err := d.Run(t.Context(), "id")
+	at, err := d.SwarmAddr(t.Context())
 	if err != nil {
 		t.Fatal(err)
-	}
-	var id struct{ Addresses []string }
-	if err := json.Unmarshal([]byte(out), &id); err != nil || len(id.Addresses) == 0 {
-		t.Fatalf("%s: %v", out, err)
 	}
 	// Processes of their own: what one has open is closed with it.
 	volary := func(args ...string) string {
@@ -51,7 +47,7 @@ func TestAKuboDaemonReadsAPublishedVolume(t *testing.T) {
 		}
 		return volary("snapshot", filepath.Join(dir, "files"))
 	}
-	volary("init", "--swarm-key", "none", "--peer", id.Addresses[0])
+	volary("init", "--swarm-key", "none", "--peer", at)
 	one, two := snapshot("one"), snapshot("two")
 	volary("volume", "create", "data", "--from", one, "-o", "publish=true")
 	var info struct{ ID string }

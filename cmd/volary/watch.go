@@ -1,9 +1,7 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -82,9 +80,5 @@ func runFor(ctx context.Context, command string, n volume.News) error {
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", command)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	cmd.Env = append(os.Environ(), "VOLARY_VOLUME="+n.Name, "VOLARY_COMMIT="+n.Head.String(), "VOLARY_SEQUENCE="+strconv.FormatUint(n.Sequence, 10), "VOLARY_STATE="+stateOf(n))
-	err := cmd.Run()
-	if exit := new(exec.ExitError); errors.As(err, &exit) {
-		return errors.New(cmp.Or(exit.ProcessState.String(), err.Error()))
-	}
-	return err
+	return cmd.Run()
 }

@@ -79,11 +79,7 @@ func (h *home) exchanging(ctx context.Context, host *p2p.Host, log *slog.Logger)
 	if err != nil {
 		return nil, err
 	}
-	local := snapshot.Blocks(h.store)
-	if h.remote.kept != nil {
-		local = h.remote.kept
-	}
-	x, err := exchange.New(ctx, host.Libp2p(), local, exchange.Options{Timeout: wait, Behind: h.far.behind(), Logger: log})
+	x, err := exchange.New(ctx, host.Libp2p(), h.served(), exchange.Options{Timeout: wait, Behind: h.far.behind(), Logger: log})
 	if err != nil {
 		return nil, err
 	}
@@ -92,6 +88,14 @@ func (h *home) exchanging(ctx context.Context, host *p2p.Host, log *slog.Logger)
 		h.far.set(nil)
 		return x.Close()
 	}, nil
+}
+
+// served is what other hosts get from this one: what is in its store, or in its Kubo daemon.
+func (h *home) served() snapshot.Blocks {
+	if h.remote.kept != nil {
+		return h.remote.kept
+	}
+	return h.store
 }
 
 // farSession is a session of a store that gets from elsewhere what is not there.

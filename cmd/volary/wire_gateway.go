@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/volary/volary/p2p/trustless"
-	"github.com/volary/volary/snapshot"
 )
 
 const (
@@ -26,11 +25,7 @@ func (h *home) startGateway(ctx context.Context, log *slog.Logger) (stop func())
 	if h.config.Gateway == "" {
 		return func() {}
 	}
-	local := snapshot.Blocks(h.store)
-	if h.remote.kept != nil {
-		local = h.remote.kept
-	}
-	handler, err := trustless.Handler(local)
+	handler, err := trustless.Handler(h.served())
 	if err != nil {
 		log.Error("no gateway", "error", err)
 		return func() {}

@@ -105,17 +105,19 @@ func (k *publisher) look(ctx context.Context) error {
 
 // put publishes where a volume is; where it was before is known to be older.
 func (k *publisher) put(ctx context.Context, name ipns.Name) {
-	v, err := k.home.known.Volume(name)
-	if err == nil && (v.Binding.Data == nil || v.Head.Record == nil) {
-		return
-	}
-	if err == nil {
-		key, err2 := k.ns.Key(v.Binding)
-		if err = err2; err == nil {
-			err = k.Put(ctx, key, v.Head)
-		}
-	}
-	if err != nil && ctx.Err() == nil {
+	if err := k.tryPut(ctx, name); err != nil && ctx.Err() == nil {
 		k.log.Warn("a volume is not published", "volume", name, "error", err)
 	}
+}
+
+func (k *publisher) tryPut(ctx context.Context, name ipns.Name) error {
+	v, err := k.home.known.Volume(name)
+	if err != nil || v.Binding.Data == nil || v.Head.Record == nil {
+		return err
+	}
+	key, err := k.ns.Key(v.Binding)
+	if err != nil {
+		return err
+	}
+	return k.Put(ctx, key, v.Head)
 }

@@ -115,12 +115,7 @@ func (g *Gossip) answerAll(ctx context.Context, w wire, in *intake, x *index) (s
 			return sent, err
 		}
 		if dagcbor.HasKind(data, kindNews) {
-			var n told
-			err := decodeFrame(data, &n)
-			if err == nil {
-				err = in.add(ctx, n.News)
-			}
-			if err != nil {
+			if err := in.take(ctx, data); err != nil {
 				return sent, err
 			}
 			continue

@@ -110,12 +110,7 @@ func (g *Gossip) compare(ctx context.Context, w wire, in *intake, x *index, r ha
 			return 0, err
 		}
 		if dagcbor.HasKind(data, kindNews) {
-			var n told
-			err := decodeFrame(data, &n)
-			if err == nil {
-				err = in.add(ctx, n.News)
-			}
-			if err != nil {
+			if err := in.take(ctx, data); err != nil {
 				return 0, err
 			}
 			continue
@@ -214,7 +209,7 @@ func (g *Gossip) messages(volume ipns.Name) (all [][]byte, _ error) {
 		return nil, err
 	}
 	each := []news{{binding: v.Binding}}
-	if tips := tipsOf(v); len(tips) > 0 {
+	if tips := v.Tips(); len(tips) > 0 {
 		each = nil
 		for _, tip := range tips {
 			each = append(each, news{v.Binding, tip})

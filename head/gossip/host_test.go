@@ -168,7 +168,7 @@ func (h *member) tips(volume ipns.Name) (all []cid.Cid) {
 	if err != nil || v.Head.Record == nil {
 		return nil
 	}
-	for _, tip := range append([]head.Head{v.Head}, v.Forks...) {
+	for _, tip := range v.Tips() {
 		all = append(all, tip.Commit)
 	}
 	return all

@@ -13,7 +13,6 @@ import (
 
 	"github.com/ipfs/boxo/ipns"
 
-	"github.com/volary/volary/head"
 	"github.com/volary/volary/head/table"
 )
 
@@ -52,7 +51,7 @@ func placeOf(volume ipns.Name) uint64 {
 // commit: two records of one commit say the same.
 func stateOf(v table.Volume) digest {
 	var commits [][]byte
-	for _, tip := range tipsOf(v) {
+	for _, tip := range v.Tips() {
 		commits = append(commits, tip.Commit.Bytes())
 	}
 	slices.SortFunc(commits, bytes.Compare)
@@ -62,13 +61,6 @@ func stateOf(v table.Volume) digest {
 		h.Write(part)
 	}
 	return digest(h.Sum(nil)[:digestSize])
-}
-
-func tipsOf(v table.Volume) []head.Head {
-	if v.Head.Record == nil {
-		return nil
-	}
-	return append([]head.Head{v.Head}, v.Forks...)
 }
 
 // newIndex makes an index. A volume without a binding cannot be told.

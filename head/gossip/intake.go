@@ -25,7 +25,16 @@ type intake struct {
 	total    int        // what was new
 }
 
-// add takes a frame of news.
+// take reads a frame of news, and takes it.
+func (in *intake) take(ctx context.Context, frame []byte) error {
+	var n told
+	if err := decodeFrame(frame, &n); err != nil {
+		return err
+	}
+	return in.add(ctx, n.News)
+}
+
+// add takes what was in a frame of news.
 func (in *intake) add(ctx context.Context, raw [][]byte) error {
 	for _, r := range raw {
 		in.bytes += len(r)

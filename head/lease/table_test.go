@@ -13,23 +13,6 @@ import (
 	"github.com/volary/volary/namespace"
 )
 
-func must[T any](v T, err error) func(testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
-
-func check(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func ours(t testing.TB) *namespace.Namespace {
 	return must(namespace.Open(namespace.Secret{1, 2, 3}))(t)
 }

@@ -3,7 +3,6 @@
 package published
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -19,12 +18,8 @@ import (
 func connectKubo(t *testing.T, h host.Host) *kubotest.Daemon {
 	t.Helper()
 	d := kubotest.Start(t, kubotest.Options{Config: map[string]any{"Ipns.UsePubsub": true, "Pubsub.Enabled": true}})
-	out := must(d.Run(t.Context(), "id"))(t)
-	var id struct{ Addresses []string }
-	if err := json.Unmarshal([]byte(out), &id); err != nil || len(id.Addresses) == 0 {
-		t.Fatalf("%s: %v", out, err)
-	}
-	check(t, h.Connect(t.Context(), *must(peer.AddrInfoFromString(id.Addresses[0]))(t)))
+	at := must(d.SwarmAddr(t.Context()))(t)
+	check(t, h.Connect(t.Context(), *must(peer.AddrInfoFromString(at))(t)))
 	return d
 }
 

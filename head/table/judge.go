@@ -1,8 +1,6 @@
 package table
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -75,9 +73,7 @@ func compare(before, after []head.Head) (p plan) {
 // newest returns the heads of one volume that are no ancestors of another, as far as ancestors are known.
 func (t *Table) newest(ctx context.Context, heads []head.Head, replaced cid.Cid) (stay []head.Head, _ error) {
 	// By sequence alone: one with the mark of a fork may come after one without.
-	slices.SortFunc(heads, func(a, b head.Head) int {
-		return cmp.Or(cmp.Compare(b.Sequence, a.Sequence), bytes.Compare(a.Commit.Bytes(), b.Commit.Bytes()))
-	})
+	slices.SortFunc(heads, func(a, b head.Head) int { return b.State().Compare(a.State()) })
 	heads = slices.CompactFunc(heads, func(a, b head.Head) bool { return a.Commit == b.Commit })
 	covered := map[cid.Cid]bool{}
 	for i, h := range heads {

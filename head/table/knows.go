@@ -23,7 +23,7 @@ func (t *Table) Knows(ctx context.Context, h head.Head, b namespace.Binding) (bo
 	case h.Record == nil:
 		return true, nil
 	}
-	for _, tip := range append([]head.Head{v.Head}, v.Forks...) {
+	for _, tip := range v.Tips() {
 		if tip.Commit == h.Commit {
 			return true, nil
 		}

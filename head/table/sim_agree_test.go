@@ -144,7 +144,7 @@ func (s *sim) agree() {
 // right wants a volume's tips to be the heads that are no ancestors of another, and their histories to be whole.
 func (s *sim) right(x *node, v table.Volume) {
 	s.t.Helper()
-	tips := append([]head.Head{v.Head}, v.Forks...)
+	tips := v.Tips()
 	below := map[cid.Cid]bool{}
 	for _, h := range s.heads {
 		if h.Volume == v.Key {

@@ -263,10 +263,8 @@ func (x *node) all() (n table.News) {
 func (x *node) settle() {
 	x.s.t.Helper()
 	for _, v := range must(x.Volumes())(x.s.t) {
-		for _, h := range append([]head.Head{v.Head}, v.Forks...) {
-			if h.Record != nil {
-				x.fetch(h.Commit)
-			}
+		for _, h := range v.Tips() {
+			x.fetch(h.Commit)
 		}
 		check(x.s.t, x.Settle(x.s.t.Context(), v.Key))
 	}
@@ -277,7 +275,7 @@ func (x *node) settle() {
 func (x *node) retain() {
 	keep := map[cid.Cid]bool{}
 	for _, v := range must(x.Volumes())(x.s.t) {
-		for _, h := range append([]head.Head{v.Head}, v.Forks...) {
+		for _, h := range v.Tips() {
 			keep[h.Commit] = true
 		}
 	}

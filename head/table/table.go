@@ -101,6 +101,14 @@ type Volume struct {
 	Untold  []head.Head       // the heads that they are to be told, with the binding, the newest first
 }
 
+// Tips are the heads that are no ancestors of another, the newest first.
+func (v Volume) Tips() []head.Head {
+	if v.Head.Record == nil {
+		return nil
+	}
+	return append([]head.Head{v.Head}, v.Forks...)
+}
+
 // Removed reports whether the volume is removed.
 func (v Volume) Removed() bool { return v.Binding.Removed() }
 

@@ -5,7 +5,6 @@ package exchange_test
 import (
 	"bytes"
 	"encoding/hex"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
@@ -39,15 +38,11 @@ func swarmDaemon(t testing.TB) (*kubotest.Daemon, peer.AddrInfo) {
 			t.Error(err)
 		}
 	})
-	out, err := d.Run(t.Context(), "id")
+	at, err := d.SwarmAddr(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	var id struct{ Addresses []string }
-	if err := json.Unmarshal([]byte(out), &id); err != nil || len(id.Addresses) == 0 {
-		t.Fatalf("%s: %v", out, err)
-	}
-	info, err := peer.AddrInfoFromString(id.Addresses[0])
+	info, err := peer.AddrInfoFromString(at)
 	if err != nil {
 		t.Fatal(err)
 	}

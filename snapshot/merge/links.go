@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 
 	"github.com/volary/volary/snapshot/tree"
 )
@@ -70,11 +69,11 @@ func (m *merger) readLinks(ctx context.Context) error {
 
 func (l *links) setApart(path string) {
 	l.apart[path] = true
-	for end := strings.LastIndexByte(path, '/'); end > 0; end = strings.LastIndexByte(path[:end], '/') {
-		if l.apart[path[:end]] {
+	for dir := range above(path) {
+		if l.apart[dir] {
 			return
 		}
-		l.apart[path[:end]] = true
+		l.apart[dir] = true
 	}
 }
 

@@ -13,6 +13,7 @@ package merge
 import (
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -146,12 +147,21 @@ func (m *merger) run(ctx context.Context) (Result, error) {
 }
 
 func (m *merger) droppedAbove(path string) bool {
-	for end := strings.LastIndexByte(path, '/'); end > 0; end = strings.LastIndexByte(path[:end], '/') {
-		if m.drops[path[:end]] {
+	for dir := range above(path) {
+		if m.drops[dir] {
 			return true
 		}
 	}
 	return false
+}
+
+// above yields the directories that a path is in, but for the root, the innermost first.
+func above(path string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for end := strings.LastIndexByte(path, '/'); end > 0 && yield(path[:end]); {
+			end = strings.LastIndexByte(path[:end], '/')
+		}
+	}
 }
 
 // drop takes the entry at a path of ours away, if there is one.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/volary/volary/head"
 	"github.com/volary/volary/pinset"
 	"github.com/volary/volary/pinset/directory"
 )
@@ -25,7 +24,7 @@ func (h *Heads) TellAgain(ctx context.Context, dryRun bool, lacking func(pinset.
 		if v.Binding.Data == nil || v.Head.Record == nil {
 			continue
 		}
-		for _, tip := range append([]head.Head{v.Head}, v.Forks...) {
+		for _, tip := range v.Tips() {
 			p := directory.Trusted(directory.Entry{Head: tip, Binding: v.Binding})
 			is, err := lacking(p)
 			if err == nil && is && !dryRun {

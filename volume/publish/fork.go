@@ -16,7 +16,7 @@ func (h *Heads) setTips(ctx context.Context, v table.Volume, at *volume.At) {
 	if len(v.Forks) == 0 && !v.Removed() {
 		return
 	}
-	for i, tip := range append([]head.Head{v.Head}, v.Forks...) {
+	for i, tip := range v.Tips() {
 		switch c, err := commitOf(ctx, h.o.Blocks, tip.Commit); {
 		case err == nil && head.IsTombstone(c):
 			at.Ends, at.States = append(at.Ends, tip.Commit), append(at.States, c.Parents...)
@@ -52,7 +52,7 @@ func (h *Heads) Newer(ctx context.Context, id string, state cid.Cid) (cid.Cid, e
 	if err != nil || !v.Head.Commit.Defined() {
 		return cid.Undef, err
 	}
-	for _, tip := range append([]head.Head{v.Head}, v.Forks...) {
+	for _, tip := range v.Tips() {
 		if h.After(ctx, tip.Commit, state) {
 			return tip.Commit, nil
 		}

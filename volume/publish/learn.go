@@ -1,8 +1,6 @@
 package publish
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -151,10 +149,7 @@ func (h *Heads) fetch(ctx context.Context, told []head.Head) error {
 			if err != nil {
 				return err
 			}
-			volumes[t.Volume] = v.Forks
-			if v.Head.Commit.Defined() {
-				volumes[t.Volume] = append(volumes[t.Volume], v.Head)
-			}
+			volumes[t.Volume] = v.Tips()
 		}
 		volumes[t.Volume] = append(volumes[t.Volume], t)
 	}
@@ -163,9 +158,7 @@ func (h *Heads) fetch(ctx context.Context, told []head.Head) error {
 	var work sync.WaitGroup
 	free := make(chan struct{}, fetchAtOnce)
 	for _, heads := range volumes {
-		slices.SortFunc(heads, func(a, b head.Head) int {
-			return cmp.Or(cmp.Compare(b.Sequence, a.Sequence), bytes.Compare(a.Commit.Bytes(), b.Commit.Bytes()))
-		})
+		slices.SortFunc(heads, func(a, b head.Head) int { return b.State().Compare(a.State()) })
 		if heads = slices.CompactFunc(heads, func(a, b head.Head) bool { return a.Commit == b.Commit }); len(heads) < 2 {
 			continue
 		}

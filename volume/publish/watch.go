@@ -3,6 +3,7 @@ package publish
 import (
 	"context"
 	"iter"
+	"slices"
 
 	"github.com/volary/volary/head"
 	"github.com/volary/volary/head/table"
@@ -78,19 +79,10 @@ func (h *Heads) yieldChange(ctx context.Context, c table.Change, yield func(volu
 func (h *Heads) news(ctx context.Context, v table.Volume, tip head.Head) volume.News {
 	n := volume.News{
 		ID: v.Key.String(), Name: v.Binding.Name, Head: volume.CID{Cid: tip.Commit}, Sequence: tip.Sequence,
-		Fork: head.Compare(tip, v.Head) < 0 && isTip(v, tip), Removed: v.Removed(),
+		Fork: slices.ContainsFunc(v.Forks, func(f head.Head) bool { return f.Commit == tip.Commit }), Removed: v.Removed(),
 	}
 	if c, err := commitOf(ctx, h.o.Blocks, tip.Commit); err == nil {
 		n.Time, n.Author = c.Time, c.Author
 	}
 	return n
-}
-
-func isTip(v table.Volume, h head.Head) bool {
-	for _, f := range v.Forks {
-		if f.Commit == h.Commit {
-			return true
-		}
-	}
-	return false
 }

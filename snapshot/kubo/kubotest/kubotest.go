@@ -241,6 +241,19 @@ func (d *Daemon) API() (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
+// SwarmAddr is where the running daemon takes connections of its swarm: a multiaddr with its peer ID.
+func (d *Daemon) SwarmAddr(ctx context.Context) (string, error) {
+	out, err := d.Run(ctx, "id")
+	if err != nil {
+		return "", err
+	}
+	var id struct{ Addresses []string }
+	if err := json.Unmarshal([]byte(out), &id); err != nil || len(id.Addresses) == 0 {
+		return "", errors.Join(fmt.Errorf("ipfs id printed no address: %s", out), err)
+	}
+	return id.Addresses[0], nil
+}
+
 // Run runs an ipfs command on the repository, through the daemon if one runs, and returns what it printed.
 func (d *Daemon) Run(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, d.bin, args...)

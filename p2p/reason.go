@@ -50,6 +50,9 @@ func (h *Host) outcome(err error) string {
 			return "no answer in time"
 		}
 		return oneLine(op.Err)
+	case errors.Is(err, context.DeadlineExceeded) && h.private:
+		// What comes under another key is noise, which may say that more follows.
+		return "no answer in time, as of a host that has another swarm key"
 	case errors.Is(err, context.DeadlineExceeded):
 		return "no answer in time"
 	case errors.Is(err, swarm.ErrNoTransport), errors.Is(err, context.Canceled):

@@ -53,7 +53,7 @@ func (c call) harmless() bool {
 	case unix.SYS_NEWFSTATAT, unix.SYS_FSTAT, unix.SYS_STATX, unix.SYS_STATFS, unix.SYS_FSTATFS, unix.SYS_FACCESSAT, unix.SYS_FACCESSAT2,
 		unix.SYS_GETDENTS64, unix.SYS_READLINKAT,
 		unix.SYS_GETXATTR, unix.SYS_LGETXATTR, unix.SYS_FGETXATTR, unix.SYS_LISTXATTR, unix.SYS_LLISTXATTR, unix.SYS_FLISTXATTR,
-		unix.SYS_READ, unix.SYS_PREAD64, unix.SYS_FUTEX, unix.SYS_MOUNT, unix.SYS_UMOUNT2:
+		unix.SYS_READ, unix.SYS_PREAD64, unix.SYS_PPOLL, unix.SYS_CLOSE, unix.SYS_FUTEX, unix.SYS_MOUNT, unix.SYS_UMOUNT2:
 		return true
 	}
 	return false

@@ -45,6 +45,8 @@ const (
 	labelSwarm   = "volary/1/swarm-key\x00"
 	labelSeal    = "volary/1/seal-key\x00"
 	labelID      = "volary/1/namespace-id\x00"
+
+	labelSuccessor = "volary/1/successor-key\x00"
 )
 
 // SecretSize is the size of a secret, and of all keys, in bytes.

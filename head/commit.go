@@ -47,23 +47,15 @@ func (h Head) Tombstone(ctx context.Context, b snapshot.Blocks, parents ...cid.C
 		Stats: snapshot.Stats{Dirs: 1}, NoXattrs: true,
 	}
 	parents = append([]cid.Cid{h.Commit}, parents...)
-	if c.Fork, err = ForkOf(ctx, b, h, true, parents...); err != nil {
-		return nil, fmt.Errorf("end volume %s: %w", h.Volume, err)
+	if h.IsFork() {
+		if c.Fork, err = snapshot.BranchOf(ctx, b, c.Volume, parents...); err != nil {
+			return nil, fmt.Errorf("end volume %s: %w", h.Volume, err)
+		}
 	}
 	if err := snapshot.Extend(ctx, b, c, parents...); err != nil {
 		return nil, fmt.Errorf("end volume %s: %w", h.Volume, err)
 	}
 	return c, nil
-}
-
-// ForkOf is what [snapshot.Commit.Fork] is to be of the next commit of a volume, made of parents. newest is what is known
-// on this host to be the volume's head, and after says whether one of the parents is its commit, or comes after it. The
-// parents of the volume are read from b.
-func ForkOf(ctx context.Context, b snapshot.Blocks, newest Head, after bool, parents ...cid.Cid) (snapshot.State, error) {
-	if newest.Record == nil || after && !newest.IsFork() {
-		return snapshot.State{}, nil
-	}
-	return snapshot.BranchOf(ctx, b, newest.Volume.String(), parents...)
 }
 
 // IsTombstone reports whether a commit ends its volume.

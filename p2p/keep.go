@@ -133,6 +133,7 @@ func (h *Host) try(ctx context.Context, t *target) {
 	first := err != nil && t.fails == 0
 	if err == nil {
 		t.fails, t.err = 0, nil
+		t.next = time.Now().Add(t.backoff()) // it may be gone again by now
 	} else {
 		err = h.reason(t.info.ID, err)
 		t.err = err

@@ -2,11 +2,14 @@ package p2p
 
 import (
 	"cmp"
+	"net/netip"
+	"time"
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/network"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/x/rate"
 )
 
 const (
@@ -26,6 +29,10 @@ const (
 	maxPeerConns = 8
 	// maxIPConns is for hosts behind one address.
 	maxIPConns = 64
+	// ipBurst and ipRate are how many connections an address may begin, at once and then in a second. All hosts behind it
+	// come back at once when it was away.
+	ipBurst = 2 * maxIPConns
+	ipRate  = 5
 )
 
 // Limits bound what peers take of this host. The zero value has the defaults.
@@ -69,7 +76,24 @@ func (l Limits) resources() (network.ResourceManager, error) {
 		rcmgr.WithLimitPerSubnet(
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: maxIPConns}},
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 64, ConnCount: maxIPConns}}),
+		rcmgr.WithConnRateLimiters(beginnings()),
 		rcmgr.WithMetricsDisabled())
+}
+
+// beginnings bounds how often connections begin. That of libp2p's own has room for 16 hosts behind one address.
+func beginnings() *rate.Limiter {
+	limit := rate.Limit{RPS: ipRate, Burst: ipBurst}
+	return &rate.Limiter{
+		NetworkPrefixLimits: []rate.PrefixLimit{
+			{Prefix: netip.MustParsePrefix("127.0.0.0/8")},
+			{Prefix: netip.MustParsePrefix("::1/128")},
+		},
+		SubnetRateLimiter: rate.SubnetLimiter{
+			IPv4SubnetLimits: []rate.SubnetLimit{{PrefixLength: 32, Limit: limit}},
+			IPv6SubnetLimits: []rate.SubnetLimit{{PrefixLength: 64, Limit: limit}},
+			GracePeriod:      time.Minute,
+		},
+	}
 }
 
 // connections closes connections before there are as many as may be.

@@ -18,6 +18,7 @@ import (
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 )
 
@@ -173,4 +174,41 @@ func TestStrangersWhoConnectAndSayNothingAreFew(t *testing.T) {
 	}
 	other := newHost(t, Options{SwarmKey: o.SwarmKey, Peers: []peer.AddrInfo{infoOf(h)}})
 	eventually(t, "another host gets in", func() bool { return connectedTo(other, h) })
+}
+
+// connectAll has as many hosts as may be behind an address connect from there, and returns how many are refused.
+func connectAll(t *testing.T, resources network.ResourceManager, from string, hosts int) (refused int) {
+	t.Helper()
+	at, err := ma.NewMultiaddr(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range hosts {
+		c, err := resources.OpenConnection(network.DirInbound, true, at)
+		if err != nil {
+			refused++
+			continue
+		}
+		c.Done()
+	}
+	return refused
+}
+
+func TestHostsBehindOneAddressComeBackAtOnce(t *testing.T) {
+	resources, err := Limits{}.withDefaults().resources()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resources.Close()
+	for range 2 {
+		if refused := connectAll(t, resources, "/ip4/192.0.2.1/tcp/4001", maxIPConns); refused > 0 {
+			t.Errorf("%d of %d were refused", refused, maxIPConns)
+		}
+	}
+	if refused := connectAll(t, resources, "/ip4/192.0.2.1/tcp/4001", 10*maxIPConns); refused < 9*maxIPConns {
+		t.Errorf("of far too many only %d were refused", refused)
+	}
+	if refused := connectAll(t, resources, "/ip4/192.0.2.2/tcp/4001", maxIPConns); refused > 0 {
+		t.Error("another address pays for it")
+	}
 }

@@ -27,12 +27,17 @@ const (
 
 // serveMeet answers who begins a meeting, if not too many do at the time.
 func (h *Host) serveMeet(ctx context.Context, s network.Stream) {
+	if !h.beginMeeting(ctx, s) {
+		s.Reset() // without mu: it can wait for the peer
+	}
+}
+
+func (h *Host) beginMeeting(ctx context.Context, s network.Stream) bool {
 	p := s.Conn().RemotePeer()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed || h.meeting[p] || len(h.meeting) >= meetsAtOnce {
-		s.Reset()
-		return
+		return false
 	}
 	h.meeting[p] = true
 	h.work.Go(func() {
@@ -41,6 +46,7 @@ func (h *Host) serveMeet(ctx context.Context, s network.Stream) {
 		defer h.mu.Unlock()
 		delete(h.meeting, p)
 	})
+	return true
 }
 
 func (h *Host) answer(ctx context.Context, s network.Stream) {

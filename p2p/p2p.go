@@ -26,6 +26,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
@@ -60,7 +61,10 @@ type Host struct {
 	private bool
 	traffic *metrics.BandwidthCounter
 
-	cancel context.CancelFunc // of what goes on in the background
+	tls *libp2ptls.Transport // of lanes
+
+	alive  context.Context // until Close
+	cancel context.CancelFunc
 	work   sync.WaitGroup
 	wake   chan struct{} // has an element when there may be something to do
 	dirty  chan struct{} // has an element when what is known of peers has changed
@@ -70,6 +74,8 @@ type Host struct {
 	targets map[peer.ID]*target
 	live    map[peer.ID]live
 	meeting map[peer.ID]bool // those who have begun one
+	lanes   map[*lane]struct{}
+	offers  map[peer.ID]int // lanes that peers have opened, or are about to
 }
 
 // New makes a host that listens, and connects to its peers in the background, until Close. An address that it cannot
@@ -82,6 +88,7 @@ func New(ctx context.Context, o Options) (*Host, error) {
 		o: o, log: o.Logger, private: o.SwarmKey != nil, traffic: metrics.NewBandwidthCounter(),
 		wake: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
 		targets: map[peer.ID]*target{}, live: map[peer.ID]live{}, meeting: map[peer.ID]bool{},
+		lanes: map[*lane]struct{}{}, offers: map[peer.ID]int{},
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
@@ -90,10 +97,14 @@ func New(ctx context.Context, o Options) (*Host, error) {
 		return nil, err
 	}
 	var err error
+	if h.tls, err = libp2ptls.New(libp2ptls.ID, o.Identity, nil); err != nil {
+		return nil, fmt.Errorf("make a libp2p host: %w", err)
+	}
 	if h.libp2p, err = h.newLibp2p(); err != nil {
 		return nil, fmt.Errorf("make a libp2p host: %w", err)
 	}
 	ctx, h.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	h.alive = ctx
 	h.swarm = h.libp2p.Network().(*swarm.Swarm)
 	h.aim()
 	h.recall()
@@ -170,7 +181,7 @@ func (h *Host) Addrs() ([]ma.Multiaddr, error) {
 	return peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: h.libp2p.ID(), Addrs: addrs})
 }
 
-// Traffic is how many bytes came and went over streams since the host was made.
+// Traffic is how many bytes came and went over streams and lanes since the host was made.
 func (h *Host) Traffic() (in, out int64) {
 	s := h.traffic.GetBandwidthTotals()
 	return s.TotalIn, s.TotalOut
@@ -180,8 +191,12 @@ func (h *Host) Traffic() (in, out int64) {
 func (h *Host) Close() error {
 	h.mu.Lock()
 	h.closed = true
+	lanes := h.lanesOf("")
 	h.mu.Unlock()
 	h.cancel()
+	for _, l := range lanes {
+		l.Close()
+	}
 	h.work.Wait()
 	return h.libp2p.Close()
 }
@@ -222,15 +237,27 @@ func (h *Host) connected(ctx context.Context, c network.Conn) {
 }
 
 func (h *Host) disconnected(n network.Network, c network.Conn) {
-	p := c.RemotePeer()
-	if n.Connectedness(p) == network.Connected {
+	left, lanes := h.left(n, c.RemotePeer())
+	if !left {
 		return
 	}
+	h.nudge()
+	for _, l := range lanes {
+		l.Close()
+	}
+}
+
+// left reports whether a peer of which a connection ended has no other one, and the lanes that end with it. That is
+// asked under mu: of one that comes meanwhile connected takes note afterwards.
+func (h *Host) left(n network.Network, p peer.ID) (bool, []*lane) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
+	if n.Connectedness(p) == network.Connected {
+		return false, nil
+	}
 	delete(h.live, p)
 	if t := h.targets[p]; t != nil {
 		t.next = time.Now().Add(jitter(firstBackoff))
 	}
-	h.mu.Unlock()
-	h.nudge()
+	return true, h.lanesOf(p)
 }

@@ -85,19 +85,18 @@ func (h *Host) describe(p *Peer) {
 	p.Latency = h.libp2p.Peerstore().LatencyEWMA(p.ID)
 	if agent, err := h.libp2p.Peerstore().Get(p.ID, "AgentVersion"); err == nil {
 		text, _ := agent.(string)
-		p.Agent = printable(text)
+		p.Agent = printable(text[:min(len(text), maxAgent)])
 	}
 }
 
 // printable is a peer's text as people's terminals may see it.
 func printable(text string) string {
-	text = strings.ToValidUTF8(text[:min(len(text), maxAgent)], "")
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return -1
 		}
 		return r
-	}, text)
+	}, strings.ToValidUTF8(text, ""))
 }
 
 // measure pings connected peers now and then.

@@ -66,11 +66,12 @@ func (h *Host) outcome(err error) string {
 // longestReason is how much of an error is kept, in bytes.
 const longestReason = 200
 
+// oneLine is an error as people's terminals may see it: what a peer said may be in it.
 func oneLine(err error) string {
 	if err == nil {
 		return "no reason is known"
 	}
-	text := strings.Join(strings.Fields(err.Error()), " ")
+	text := printable(strings.Join(strings.Fields(err.Error()), " "))
 	if len(text) > longestReason {
 		text = strings.ToValidUTF8(text[:longestReason], "") + "…"
 	}

@@ -1,9 +1,6 @@
 package snapshot
 
 import (
-	"bytes"
-	"cmp"
-	"context"
 	"fmt"
 	"time"
 	"unicode/utf8"
@@ -75,45 +72,8 @@ type Commit struct {
 	NoXattrs bool
 	// Fork is set if the host that made this knew of a head of the volume that it does not come after, or if that head
 	// had it set: then it is the state by which this branch counts beside others, which is the newest one on it, or the
-	// one that counts most, that was made by somebody who knew of no other branch. See head.ForkOf.
+	// one that counts most, that was made by somebody who knew of no other branch. See [Losing].
 	Fork State
-}
-
-// State is one of a volume. The zero State is none.
-type State struct {
-	CID      cid.Cid
-	Sequence uint64
-}
-
-// Compare orders states of one volume: the larger one is of the larger sequence, then of the smaller CID.
-func (s State) Compare(o State) int {
-	return cmp.Or(cmp.Compare(s.Sequence, o.Sequence), bytes.Compare(o.CID.Bytes(), s.CID.Bytes()))
-}
-
-// Branch is the state by which a commit counts beside others of its volume: Fork, or itself.
-func (c *Commit) Branch(root cid.Cid) State {
-	if c.Fork.CID.Defined() {
-		return c.Fork
-	}
-	return State{root, c.Sequence}
-}
-
-// BranchOf is the largest state by which one of some commits of a volume counts. They are read from b.
-func BranchOf(ctx context.Context, b Blocks, volume string, commits ...cid.Cid) (s State, _ error) {
-	for _, root := range commits {
-		blk, err := b.Get(ctx, root)
-		if err != nil {
-			return s, fmt.Errorf("parent %s: %w", root, err)
-		}
-		c, err := DecodeCommit(blk)
-		if err != nil {
-			return s, err
-		}
-		if branch := c.Branch(root); c.Volume == volume && s.Compare(branch) < 0 {
-			s = branch
-		}
-	}
-	return s, nil
 }
 
 // encryptionNone is the only value of the encryption field; the field is there so that a later format can

@@ -31,24 +31,29 @@ type schedule struct {
 	quiet   map[string]time.Time // the last change that was committed for being quiet
 	running map[string]bool
 
-	replicating map[string]bool // its head is being waited for
+	replicas *latest // waits for those of heads, by ID
 }
 
 // Run commits the volumes whose options ask for it while they are mounted, on an interval or after nobody changed
-// anything for a while, a few at a time; empties the trash; deletes what is left of overlays that have ended; keeps the states that other hosts made of volumes that are used here; makes the
-// reserve again when there is room; and brings back what Start could not.
-// It returns when ctx is done. What goes wrong is logged, and tried again after the next interval.
+// anything for a while, a few at a time; waits for the replicas of commits of which nobody else does; empties the trash;
+// deletes what is left of overlays that have ended; keeps the states that other hosts made of volumes that are used here;
+// has mounts show new states that follow them, and runs hooks for these; makes the reserve again when there is room;
+// brings back what Start could not; and ends the mounts of containers that are gone without a word. It returns when ctx is
+// done. What goes wrong is logged, and tried again after the next interval.
 func (m *Manager) Run(ctx context.Context) {
 	due := &schedule{
 		free: make(chan struct{}, autoCommits),
 		next: map[string]time.Time{}, quiet: map[string]time.Time{}, running: map[string]bool{},
-		replicating: map[string]bool{},
+		replicas: newLatest(replicateFew),
 	}
+	defer due.replicas.work.Wait()
 	defer due.work.Wait()
 	due.work.Go(func() { m.sweepRetired(ctx) })
 	due.work.Go(func() { m.keepAdopted(ctx) })
 	due.work.Go(func() { m.keepReserve(ctx) })
 	due.work.Go(func() { m.startAgain(ctx) })
+	due.work.Go(func() { m.endForgotten(ctx) })
+	due.work.Go(func() { m.followHeads(ctx) })
 	tick := time.NewTicker(commitsDue)
 	defer tick.Stop()
 	trash := time.NewTicker(trashDue)
@@ -74,7 +79,10 @@ func (m *Manager) commitDue(ctx context.Context, due *schedule) {
 	}
 	now := m.o.Now()
 	for _, r := range rs {
-		o, err := ParseOptions(r.Options)
+		if r.Awaited.Defined() && m.o.Replicate != nil {
+			due.replicas.do(r.ID, func() { m.replicate(ctx, r.ID) })
+		}
+		o, err := r.options()
 		every := max(o.Interval, o.Quiet/2)
 		if err != nil || every == 0 || len(r.Users) == 0 {
 			due.forget(r.ID)
@@ -136,9 +144,6 @@ func (m *Manager) autoCommit(ctx context.Context, r *record, o VolumeOptions, du
 		return
 	}
 	res, err := m.Do(ctx, &Commit{Name: r.Name, NoWait: true, pauseIfCan: !o.NoPause})
-	if err == nil && res.Created && o.Durability == DurabilityCluster {
-		due.work.Go(func() { m.replicate(ctx, r.ID, due) })
-	}
 	switch {
 	case err != nil && ctx.Err() == nil:
 		m.log.Error("automatic commit", logVolume, r.Name, logError, err)

@@ -19,6 +19,7 @@ const (
 	StepOverlay = "overlay-recorded" // overlay and base are recorded together
 	StepMount   = "mounted"
 	StepUsers   = "users-recorded"
+	StepLeft    = "left-recorded" // a user is gone, whatever goes on
 	StepImport  = "layers-read"
 	StepStore   = "commit-stored" // blocks are durable
 	StepPin     = "commit-pinned"
@@ -26,7 +27,13 @@ const (
 	StepUnmount = "unmounted"
 	StepRetire  = "overlay-retired"
 	StepDelete  = "overlay-deleted"
+	StepRemove  = "removal-recorded"
+	StepPurge   = "removed-forgotten" // nothing keeps its states
 	StepTag     = "recovered-tagged"
+	StepShown   = "shown-recorded" // what a mount that follows shows already
+	StepLast    = "last-recorded"  // how many states are kept because the volume is followed
+	StepLetGo   = "let-go"         // of one of them that is too much
+	StepAwaited = "replicas-recorded"
 )
 
 // PinOwner begins the owner of a volume's pins; its ID follows.
@@ -53,6 +60,9 @@ type Commit struct {
 }
 
 func (op *Commit) run(ctx context.Context, m *Manager) (Result, error) {
+	if err := checkLabels(op.Labels); err != nil {
+		return Result{}, err
+	}
 	r, unlock, err := m.lockToChange(ctx, op.Name)
 	if err != nil {
 		return Result{}, err
@@ -140,7 +150,7 @@ func (m *Manager) commit(ctx context.Context, r *record, op Commit, how snapshot
 // hookedRead is read between the hooks. They are for who writes: nothing is asked of nobody. Whoever was told before
 // need not be stopped.
 func (m *Manager) hookedRead(ctx context.Context, s Session, r *record, op Commit, how snapshot.Consistency) (got reading, err error) {
-	opts, err := ParseOptions(r.Options)
+	opts, err := r.options()
 	if err != nil {
 		return got, err
 	}
@@ -202,7 +212,7 @@ func (m *Manager) rememberBoot(r *record) error {
 }
 
 func (m *Manager) importOptions(r *record, base *tree.Snapshot) (importer.Options, error) {
-	opts, err := ParseOptions(r.Options)
+	opts, err := r.options()
 	if err != nil {
 		return importer.Options{}, err
 	}
@@ -245,7 +255,11 @@ func sameState(ctx context.Context, s Session, of *tree.Snapshot, c *snapshot.Co
 // Its order is the argument that nothing is lost: blocks, then the pin that keeps them, then whoever speaks of it.
 func (m *Manager) extend(ctx context.Context, s Session, r *record, c *snapshot.Commit, own bool, parents ...cid.Cid) (*record, error) {
 	if r.shared() {
+		if err := m.hearOptionsOf(ctx, s, r); err != nil {
+			return nil, err
+		}
 		c.Volume = r.ID
+		r.label(c)
 	}
 	if lost, err := m.losing(ctx, r, parents); err != nil {
 		return nil, err
@@ -260,6 +274,13 @@ func (m *Manager) extend(ctx context.Context, s Session, r *record, c *snapshot.
 	}
 	next := *r
 	next.Head, next.Sequence = CID{root}, c.Sequence
+	if r.shared() {
+		next.Said, next.SaidIn, next.Unsaid = r.says(), next.Head, nil
+	}
+	next.Awaited = next.Head
+	if !m.awaits(&next) {
+		next.Awaited = CID{}
+	}
 	return &next, m.o.Pins.Add(ctx, pinOf(&next, c.Time))
 }
 

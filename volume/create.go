@@ -20,17 +20,48 @@ type Create struct {
 	Name    string            `json:"name"`
 	From    string            `json:"from,omitempty"` // a reference; see [Manager.Resolve]
 	Options map[string]string `json:"options,omitempty"`
+	Key     *Key              `json:"key,omitempty"` // that it is to have; nil: one of its own
+}
+
+// Check is nil if a volume that begins as this one can have the options: an error wraps ErrInvalid and lists what is valid.
+// See [ParseOptions] for also.
+func (op *Create) Check(also ...string) error {
+	o, err := ParseOptions(op.Options, also...)
+	if err != nil || op.From == "" {
+		return err
+	}
+	for _, key := range []string{"gid", "mode", "uid"} {
+		if _, given := op.Options[key]; given {
+			return fmt.Errorf("option %s with from: %w\n%s is of an empty volume's root; one that begins as a snapshot has that of the snapshot", key, ErrInvalid, key)
+		}
+	}
+	if o.Follow {
+		return fmt.Errorf("option follow with from: %w\na volume follows itself, and not what it began as; "+
+			"`volary volume set VOLUME follow=true` has VOLUME show each new state on this host", ErrInvalid)
+	}
+	return nil
 }
 
 func (op *Create) run(ctx context.Context, m *Manager) (Result, error) {
-	if err := m.checkFree(ctx, op.Name); err != nil {
+	if err := op.Check(); err != nil {
+		return Result{}, err
+	}
+	return op.make(ctx, m)
+}
+
+// make is run with whatever options another volume has.
+func (op *Create) make(ctx context.Context, m *Manager) (Result, error) {
+	if err := m.checkFree(ctx, op.Name, ""); err != nil {
 		return Result{}, err
 	}
 	o, err := ParseOptions(op.Options)
+	if err == nil {
+		err = checkSayable(op.Options)
+	}
 	if err != nil {
 		return Result{}, err
 	}
-	if err := m.checkDurability(o); err != nil {
+	if err := m.checkDurability(ctx, o); err != nil {
 		return Result{}, fmt.Errorf("create volume %s: %w", op.Name, err)
 	}
 	unlock, err := m.lock(ctx, op.Name)
@@ -53,7 +84,7 @@ func (op *Create) run(ctx context.Context, m *Manager) (Result, error) {
 			return Result{}, err
 		}
 	}
-	r, err := m.create(ctx, op.Name, op.Options, own, func(ctx context.Context, s Session) (*snapshot.Commit, []cid.Cid, error) {
+	r, err := m.create(ctx, &record{Name: op.Name, Options: op.Options, Key: op.Key}, own, func(ctx context.Context, s Session) (*snapshot.Commit, []cid.Cid, error) {
 		if from.Defined() {
 			return over(ctx, s, from)
 		}
@@ -72,7 +103,7 @@ func (m *Manager) result(ctx context.Context, r *record) (Result, error) {
 }
 
 // create records a new volume with the commit that first makes.
-func (m *Manager) create(ctx context.Context, name string, options map[string]string, own bool,
+func (m *Manager) create(ctx context.Context, r *record, own bool,
 	first func(context.Context, Session) (*snapshot.Commit, []cid.Cid, error)) (*record, error) {
 	s, err := m.o.Begin(ctx)
 	if err != nil {
@@ -83,15 +114,15 @@ func (m *Manager) create(ctx context.Context, name string, options map[string]st
 	if err != nil {
 		return nil, err
 	}
-	id, err := m.begin(ctx, name)
-	if err != nil {
+	if r.ID, err = m.begin(ctx, r.Name, r.Key); err != nil {
 		return nil, err
 	}
-	r := &record{Name: name, ID: id, Created: m.o.Now().UTC(), Options: options}
+	r.Created = m.o.Now().UTC()
 	c.Consistency = snapshot.Clean
 	if r, err = m.extend(ctx, s, r, c, own, parents...); err != nil {
 		return nil, err
 	}
+	r.Awaited = CID{} // nothing was written yet
 	if err := m.step(StepHead); err != nil {
 		return nil, err
 	}
@@ -121,9 +152,12 @@ func over(ctx context.Context, s Session, root cid.Cid) (*snapshot.Commit, []cid
 		return nil, nil, fmt.Errorf("%s is a %s, not a directory: %w", root, t.Root().Type, ErrInvalid)
 	}
 	if t.Commit == nil {
-		return &snapshot.Commit{Tree: root, Import: snapshot.ImportInfo{Profile: unixfs.Profile}}, nil, nil
+		return &snapshot.Commit{Tree: root, Import: snapshot.ImportInfo{Profile: unixfs.Profile}, Consistency: snapshot.Clean}, nil, nil
 	}
-	return &snapshot.Commit{Tree: t.Commit.Tree, Meta: t.Commit.Meta, Stats: t.Commit.Stats, NoXattrs: t.Commit.NoXattrs, Import: t.Commit.Import}, []cid.Cid{root}, nil
+	return &snapshot.Commit{
+		Tree: t.Commit.Tree, Meta: t.Commit.Meta, Stats: t.Commit.Stats, NoXattrs: t.Commit.NoXattrs, Import: t.Commit.Import,
+		Consistency: t.Commit.Consistency,
+	}, []cid.Cid{root}, nil
 }
 
 // empty is a commit of an empty directory.
@@ -158,7 +192,11 @@ type Clone struct {
 
 func (op *Clone) run(ctx context.Context, m *Manager) (Result, error) {
 	options := op.Options
-	if options == nil {
+	if options != nil {
+		if err := (&Create{From: op.Name, Options: options}).Check(); err != nil {
+			return Result{}, err
+		}
+	} else {
 		name, _, _ := splitRef(op.Name)
 		if err := m.hear(ctx, name); err != nil {
 			return Result{}, err
@@ -167,10 +205,11 @@ func (op *Clone) run(ctx context.Context, m *Manager) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		options = maps.Clone(r.Options)
+		m.hearOptionsHere(ctx, r)
+		options = maps.Clone(r.given())
 		if op.WithoutHooks {
 			maps.DeleteFunc(options, func(key, _ string) bool { return isHook(key) })
 		}
 	}
-	return (&Create{Name: op.To, From: op.Name, Options: options}).run(ctx, m)
+	return (&Create{Name: op.To, From: op.Name, Options: options}).make(ctx, m)
 }

@@ -26,9 +26,17 @@ const DefaultDurabilityTimeout = 2 * time.Minute
 type Replicator func(ctx context.Context, commit cid.Cid) error
 
 // checkDurability refuses what cannot be promised.
-func (m *Manager) checkDurability(o VolumeOptions) error {
-	if o.Durability == DurabilityCluster && m.o.Replicate == nil {
+func (m *Manager) checkDurability(ctx context.Context, o VolumeOptions) error {
+	switch {
+	case m.o.Replicate != nil && m.o.CanReplicate != nil && o.Replicas != Replicas{}:
+		if err := m.o.CanReplicate(ctx, o.Replicas); err != nil {
+			return fmt.Errorf("option %s: %w", optionReplicas, err)
+		}
+	case m.o.Replicate != nil:
+	case o.Durability == DurabilityCluster:
 		return fmt.Errorf("option durability=%s: %w", o.Durability, ErrNoCluster)
+	case o.Replicas != Replicas{}:
+		return fmt.Errorf("option %s: %w", optionReplicas, ErrNoCluster)
 	}
 	return nil
 }
@@ -40,9 +48,13 @@ func (m *Manager) acknowledge(ctx context.Context, op Operation, res *Result) {
 	if i == nil || noWait(op) || !WaitsForReplicas(op, *res) {
 		return
 	}
+	r := &record{ID: i.ID, Name: i.Name, Head: res.Commit}
 	o, err := ParseOptions(i.Options)
 	if err == nil {
-		err = m.replicated(ctx, &record{ID: i.ID, Head: res.Commit}, o)
+		err = m.replicated(ctx, r, o)
+	}
+	if _, is := op.(*Commit); err == nil && !is && o.Durability == DurabilityCluster {
+		m.waited(ctx, r)
 	}
 	if err == nil {
 		return
@@ -98,62 +110,72 @@ func (m *Manager) replicated(ctx context.Context, r *record, o VolumeOptions) er
 	return err
 }
 
-// replicate waits for the replicas of automatic commits until the head has all of them, whoever made it. As long as it
-// does not, that is the volume's failure; commits go on. One such wait for each volume is enough.
-func (m *Manager) replicate(ctx context.Context, id string, due *schedule) {
-	for due.beginReplicating(id) {
-		r := m.waitForHead(ctx, id)
-		due.endReplicating(id)
-		if now, err := m.db.ofID(id); r == nil || err != nil || now == nil || now.Head == r.Head {
-			return
-		}
+// awaits reports whether the head is a commit whose replicas have to be waited for.
+func (m *Manager) awaits(r *record) bool {
+	if m.o.Replicate == nil || !r.Awaited.Defined() || r.Awaited != r.Head || !r.Removed.IsZero() {
+		return false
 	}
+	o, err := r.options()
+	return err == nil && o.Durability == DurabilityCluster
 }
 
-// waitForHead waits until the head of a volume is replicated, and returns the volume as it was then; nil if it is gone
-// or ctx is done.
-func (m *Manager) waitForHead(ctx context.Context, id string) *record {
-	told := false
-	for ctx.Err() == nil {
-		r, err := m.db.ofID(id)
-		if err != nil || r == nil {
-			return nil
-		}
-		o, err := ParseOptions(r.Options)
+// replicateFew is how many volumes' replicas are waited for at a time.
+const replicateFew = 64
+
+// replicate waits for the replicas of a volume's head, if they were not yet, for as long as its options say. That there
+// are too few is the volume's failure.
+func (m *Manager) replicate(ctx context.Context, id string) {
+	r, err := m.db.ofID(id)
+	if err != nil || r == nil || ctx.Err() != nil {
+		return
+	}
+	if m.awaits(r) {
+		o, err := r.options()
 		if err == nil {
 			err = m.replicated(ctx, r, o)
 		}
-		if err == nil {
-			return r
+		if err != nil && ctx.Err() == nil {
+			if f := m.failure(r); f == nil || f.What != FailedReplicas {
+				m.log.Warn("a commit is not replicated", logVolume, r.Name, logError, err)
+			}
+			m.failed(r, FailedReplicas, err)
 		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		m.failed(r, FailedReplicas, err)
-		if !told {
-			m.log.Warn("an automatic commit is not replicated", logVolume, r.Name, logError, err)
-		}
-		told = true
-		select {
-		case <-ctx.Done():
-		case <-time.After(commitsDue):
+		if err != nil {
+			return
 		}
 	}
+	m.waited(ctx, r)
+}
+
+// waited records that the replicas of a volume's head, as it was, need not be waited for any more, and gives its lease up
+// that was kept for them. What fails is done later by Run.
+func (m *Manager) waited(ctx context.Context, was *record) {
+	if err := m.recordWaited(ctx, was); err != nil && ctx.Err() == nil {
+		m.log.Error("record that a commit is replicated", logVolume, was.Name, logError, err)
+	}
+}
+
+func (m *Manager) recordWaited(ctx context.Context, was *record) error {
+	unlock, err := m.acquire(ctx, was.Name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	r, err := m.db.get(was.Name)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil || r.ID != was.ID || !r.Awaited.Defined() || m.awaits(r) && r.Head != was.Head {
+		return err
+	}
+	if err := m.step(StepAwaited); err != nil {
+		return err
+	}
+	r.Awaited = CID{}
+	if err := m.db.put(r); err != nil {
+		return err
+	}
+	m.wentWell(r, FailedReplicas)
+	m.releaseLease(r)
 	return nil
-}
-
-func (d *schedule) beginReplicating(id string) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.replicating[id] {
-		return false
-	}
-	d.replicating[id] = true
-	return true
-}
-
-func (d *schedule) endReplicating(id string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.replicating, id)
 }

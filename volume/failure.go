@@ -8,7 +8,7 @@ import (
 // Failure is what went wrong with a volume when nobody was there to be told.
 type Failure struct {
 	Time  time.Time `json:"time"`
-	What  string    `json:"what"` // FailedCommit, FailedStart or FailedReplicas
+	What  string    `json:"what"` // one of those below
 	Error string    `json:"error"`
 }
 
@@ -16,7 +16,10 @@ type Failure struct {
 const (
 	FailedCommit   = "automatic commit"
 	FailedStart    = "mount at the start"
+	FailedUnmount  = "unmount"     // of a user who does not ask again; nothing is lost, and it is tried again
 	FailedReplicas = "replication" // of an automatic commit
+	FailedFollow   = "following"   // the newest state is not the one that is shown
+	FailedHook     = "hook on a new head"
 )
 
 // failed remembers what went wrong with a volume until it goes well.
@@ -51,17 +54,22 @@ func (m *Manager) failure(r *record) *Failure {
 type Counts struct {
 	Volumes       uint64  `json:"volumes"`
 	Mounted       uint64  `json:"mounted"`
-	Dirty         *uint64 `json:"dirty,omitempty"` // with changes that no commit has; where it was looked for
-	Failing       uint64  `json:"failing"`         // whose last automatic commit, its replication, or mount at the start, failed
-	FailedCommits uint64  `json:"failed_commits"`  // automatic ones, since the start
+	Dirty         *uint64 `json:"dirty,omitempty"`   // with changes that no commit has; where it was looked for
+	Failing       uint64  `json:"failing"`           // of which the last thing failed that was done by itself
+	FailedCommits uint64  `json:"failed_commits"`    // automatic ones, since the start
+	Removed       uint64  `json:"removed,omitempty"` // that can be brought back, beside the others
 }
 
 // Count says how many volumes there are, without looking for changes.
 func (m *Manager) Count(context.Context) (Counts, error) {
+	removed, err := m.db.list(bucketTrash)
+	if err != nil {
+		return Counts{}, err
+	}
 	rs, err := m.db.list(bucketVolumes)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c := Counts{Volumes: uint64(len(rs)), FailedCommits: m.failedCommits}
+	c := Counts{Volumes: uint64(len(rs)), Removed: uint64(len(removed)), FailedCommits: m.failedCommits}
 	for _, r := range rs {
 		if len(r.Users) > 0 {
 			c.Mounted++

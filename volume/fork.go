@@ -80,25 +80,13 @@ func (m *Manager) forks(ctx context.Context, r *record) (forks []Fork) {
 	return forks
 }
 
-// losing reports whether a commit with these parents is made on a branch that is known not to be the head; see head.ForkOf.
+// losing reports whether a commit with these parents is made on a branch that is known not to be the head.
 func (m *Manager) losing(ctx context.Context, r *record, parents []cid.Cid) (bool, error) {
 	last, err := m.lastTold(ctx, r)
-	if err != nil || !last.Head.Defined() || len(parents) == 0 {
+	if err != nil {
 		return false, err
 	}
-	for _, p := range parents {
-		if p == last.Head {
-			return last.Fork, nil
-		}
-		c, err := m.commitHere(ctx, p)
-		if err != nil {
-			return false, err
-		}
-		if m.after(ctx, c, last.Head, last.Sequence) {
-			return last.Fork, nil
-		}
-	}
-	return true, nil
+	return snapshot.Losing(ctx, Here{m.o.Blocks}, snapshot.State{CID: last.Head, Sequence: last.Sequence}, last.Fork, parents...)
 }
 
 // ForkState stands after the @ of a reference to the fork that a host made; the host's peer ID follows, or its beginning
@@ -133,7 +121,7 @@ func (m *Manager) forkBy(ctx context.Context, r *record, peer string) (cid.Cid, 
 		}
 	}
 	if !found.Defined() {
-		return cid.Undef, fmt.Errorf("no host %q has a fork: %w\nsee `volary volume forks %s`", peer, ErrNotFound, r.Name)
+		return cid.Undef, sentinel{fmt.Sprintf("no host %q has a fork\nsee `volary volume forks %s`", peer, r.Name), ErrNotFound}
 	}
 	return found, nil
 }
@@ -170,7 +158,7 @@ func madeNote(i *Info) string {
 	}
 	for _, f := range i.Forks {
 		if !f.Here {
-			notes = append(notes, fmt.Sprintf("another host has state %s of this volume, which does not have this one's changes", f.Head))
+			notes = append(notes, fmt.Sprintf("another host has state %s of this volume, which does not have this one's changes: once it is unmounted, `volary volume merge %s` joins them", f.Head, i.Name))
 		}
 	}
 	return strings.Join(notes, "\n")

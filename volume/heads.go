@@ -16,7 +16,8 @@ import (
 // Heads names volumes on all hosts of a namespace, keeps where each of them is, and tells the other hosts. What a
 // method returned from is durable. All methods are safe for concurrent use.
 //
-// Begin returns the ID that a new volume of a name has on every host; its commits say that they are its. Tell says
+// Begin returns the ID that a new volume of a name has on every host; its commits say that they are its. With a key that
+// is that of the key's volume, and the error wraps ErrExist if that is known. Tell says
 // where a volume of such an ID is on this host: others hear of it sooner or later. Telling the same again is no change,
 // and what does not come after what others told does not undo it. Last returns where a volume is, by the newest that is
 // known, whoever told it: for one that is removed the commit that ended it, or one that was made besides; a zero At if
@@ -25,7 +26,7 @@ import (
 // Writable returns an error that wraps fs.ErrPermission if this host may not change volumes that other hosts know.
 type Heads interface {
 	Writable() error
-	Begin(ctx context.Context, name string) (id string, err error)
+	Begin(ctx context.Context, name string, key *Key) (id string, err error)
 	Tell(ctx context.Context, t Told) error
 	Last(ctx context.Context, id string) (At, error)
 	Find(ctx context.Context, name string) (At, error)
@@ -41,7 +42,7 @@ type At struct {
 	Removed  bool
 	Fork     bool // the head was made on a branch that lost, and no other one is known
 	// States are those that no other known one comes after, if there are several, the newest first; for a commit that
-	// ended the volume what it ended. Ends are those commits. Only Last tells them, Ends of one that is removed or has
+	// ended the volume what it ended. Ends are those commits. Last and All tell them, Ends of one that is removed or has
 	// several states.
 	States, Ends []cid.Cid
 }
@@ -53,15 +54,37 @@ type Told struct {
 	Renamed bool      // by this host
 	Revived bool      // by this host, after it was removed
 	Ended   time.Time // when this host removed it
+	Key     *Key      // that the volume was given; nil: one of its own
+}
+
+// Key is the key of a volume that was made with it, which only who may change volumes of the namespace can open.
+type Key struct {
+	Volume string `json:"volume"` // ID
+	Sealed []byte `json:"sealed"`
 }
 
 // shared reports whether the volume has an ID that other hosts know.
 func (r *record) shared() bool { return len(r.ID) > localIDLength }
 
+// Published are the IDs of those volumes that are to be published for any IPFS program. It reads what is recorded here
+// alone, so that it can be asked for again and again.
+func (m *Manager) Published() (ids []string, _ error) {
+	rs, err := m.db.list(bucketVolumes)
+	for _, r := range rs {
+		if o, err := r.options(); err == nil && o.Publish && r.shared() {
+			ids = append(ids, r.ID)
+		}
+	}
+	return ids, err
+}
+
 // lastTold is where a volume is, by the newest that hosts have told; a zero At of one that only this host knows.
 func (m *Manager) lastTold(ctx context.Context, r *record) (At, error) {
 	if m.o.Heads == nil || !r.shared() {
 		return At{}, nil
+	}
+	if r.last != nil {
+		return *r.last, nil
 	}
 	return m.o.Heads.Last(ctx, r.ID)
 }
@@ -71,7 +94,7 @@ func (m *Manager) tell(ctx context.Context, r *record) {
 	if m.o.Heads == nil || !r.shared() || r.Told {
 		return
 	}
-	t := Told{Renamed: r.Renamed, Revived: r.Revived, Ended: r.Removed, At: At{
+	t := Told{Renamed: r.Renamed, Revived: r.Revived, Ended: r.Removed, Key: r.Key, At: At{
 		ID: r.ID, Name: r.Name, Head: r.Head.Cid, Sequence: r.Sequence, Removed: !r.Removed.IsZero(),
 	}}
 	err := m.o.Heads.Tell(context.WithoutCancel(ctx), t)
@@ -104,16 +127,53 @@ func (m *Manager) refresh(ctx context.Context) error {
 }
 
 // begin returns the ID of a new volume. A name that a volume of another host has is taken.
-func (m *Manager) begin(ctx context.Context, name string) (string, error) {
+func (m *Manager) begin(ctx context.Context, name string, key *Key) (string, error) {
+	if m.o.Heads == nil && key != nil {
+		return "", fmt.Errorf("volumes of this host alone have no keys: %w", ErrInvalid)
+	}
 	if m.o.Heads == nil {
 		return newID(), nil
+	}
+	if err := m.checkKey(key); err != nil {
+		return "", err
 	}
 	if _, err := m.findElsewhere(ctx, name); err == nil {
 		return "", fmt.Errorf("%q is a volume of another host, which can be mounted here: %w", name, ErrTaken)
 	} else if !errors.Is(err, ErrNotFound) {
 		return "", err
 	}
-	return m.o.Heads.Begin(ctx, name)
+	return m.o.Heads.Begin(ctx, name, key)
+}
+
+// checkKey refuses the key of a volume that is recorded here already.
+func (m *Manager) checkKey(key *Key) error {
+	if key == nil {
+		return nil
+	}
+	r, err := m.db.ofID(key.Volume)
+	if err != nil {
+		return err
+	}
+	if r != nil {
+		return fmt.Errorf("the key is that of volume %q: %w", r.Name, ErrExist)
+	}
+	removed, err := m.db.inTrash(key.Volume)
+	if removed {
+		err = fmt.Errorf("the key is that of a volume that was removed: %w\n`volary volume ls --trash` lists it, `volary volume undelete` brings it back", ErrExist)
+	}
+	return err
+}
+
+// ID is what a volume of a name is called on all hosts, its IPNS name. The error wraps ErrNotFound if there is none.
+func (m *Manager) ID(ctx context.Context, name string) (string, error) {
+	r, _, err := m.look(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	if !r.shared() {
+		return "", fmt.Errorf("volume %q has no IPNS name, an earlier version made it: %w\nclone it: `volary volume clone %s NEW`", name, ErrInvalid, name)
+	}
+	return r.ID, nil
 }
 
 // findElsewhere is Heads.Find, also of what other hosts told lately.
@@ -131,6 +191,21 @@ func (m *Manager) findElsewhere(ctx context.Context, name string) (At, error) {
 
 // look returns what is recorded of a volume, or what is known of it from other hosts, which is elsewhere then.
 func (m *Manager) look(ctx context.Context, name string) (r *record, elsewhere bool, err error) {
+	r, elsewhere, err = m.lookUp(ctx, name)
+	if !errors.Is(err, ErrNotFound) {
+		return r, elsewhere, err
+	}
+	removed, listErr := m.db.list(bucketTrash)
+	if listErr != nil {
+		return nil, false, listErr
+	}
+	if slices.ContainsFunc(removed, func(r *record) bool { return r.Name == name }) {
+		err = fmt.Errorf("%w\n`volary volume undelete %s` brings back the one that was removed", err, name)
+	}
+	return nil, false, err
+}
+
+func (m *Manager) lookUp(ctx context.Context, name string) (r *record, elsewhere bool, err error) {
 	r, err = m.db.get(name)
 	if !errors.Is(err, ErrNotFound) || m.o.Heads == nil {
 		return r, false, err
@@ -156,10 +231,17 @@ func (m *Manager) recordOf(at At) *record {
 // found is look, and begins to record what other hosts have. It is called with the volume's lock.
 func (m *Manager) found(ctx context.Context, name string) (*record, error) {
 	r, elsewhere, err := m.look(ctx, name)
-	if err == nil && elsewhere {
+	if err != nil {
+		return nil, err
+	}
+	heard := m.hearOptionsHere(ctx, r)
+	switch {
+	case elsewhere:
 		if err = m.db.adopt(r); err == nil {
 			m.adopted(r)
 		}
+	case heard:
+		err = m.db.put(r)
 	}
 	return r, err
 }
@@ -210,6 +292,13 @@ func (m *Manager) isInFork(ctx context.Context, r *record, last At) bool {
 
 // newestHere is newest as far as that is here: nothing is waited for.
 func (m *Manager) newestHere(ctx context.Context, r *record) *record {
+	if r.follows() {
+		bare := *r
+		bare.Overlay = nil
+		next := *m.newestHere(ctx, &bare)
+		next.Overlay = r.Overlay
+		return &next
+	}
 	last, err := m.lastTold(ctx, r)
 	if err != nil || !last.Head.Defined() {
 		return r

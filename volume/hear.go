@@ -122,6 +122,7 @@ func (m *Manager) hearOf(ctx context.Context, r *record) error {
 		return err
 	}
 	if last.Removed {
+		m.hearLast(ctx, r, last)
 		r.Removed, r.Told = m.o.Now().UTC(), true
 		return m.db.trash(r)
 	}
@@ -209,8 +210,12 @@ func (m *Manager) toLatest(ctx context.Context, r *record, states []cid.Cid) (mo
 // revive makes a commit that brings a removed volume back for all hosts: after its last state, and after what ended it.
 func (m *Manager) revive(ctx context.Context, r *record) error {
 	last, err := m.lastTold(ctx, r)
-	if err != nil || !last.Removed || len(last.Ends) == 0 {
+	if err != nil {
 		return err
+	}
+	was, err := m.commitHere(ctx, r.Head.Cid)
+	if foreign := err == nil && r.shared() && was.Volume != r.ID; !foreign && (!last.Removed || len(last.Ends) == 0) {
+		return nil
 	}
 	s, err := m.o.Begin(ctx)
 	if err != nil {

@@ -39,6 +39,7 @@ type host struct {
 	reserve uint64
 
 	replicate volume.Replicator
+	forgotten time.Duration
 }
 
 func newHost(t *testing.T, m volume.Mounter) *host {
@@ -77,7 +78,7 @@ func (h *host) open() {
 		},
 		Blocks: h.store, Pins: h.pins, Own: h.pins, IsTag: h.isTag, Tags: h.pins, Mounter: h.mounter, Pauser: h.pauser,
 		Author: "test", Boot: h.boot, Logger: h.logger,
-		Started: h.started, Reserve: h.reserve, Replicate: h.replicate, Again: 5 * time.Millisecond,
+		Started: h.started, Reserve: h.reserve, Replicate: h.replicate, Again: 5 * time.Millisecond, Forgotten: h.forgotten, Visible: func(by string) bool { return by != "" && by != "hidden" },
 		Now: h.clock,
 		Step: func(label string) error {
 			if h.step == nil {

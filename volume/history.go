@@ -52,6 +52,9 @@ func (op *Rollback) run(ctx context.Context, m *Manager) (Result, error) {
 	if len(r.Users) > 0 {
 		return Result{}, mounted(r)
 	}
+	if err := m.refuseLeased(r); err != nil {
+		return Result{}, fmt.Errorf("roll back %s: %w", op.Name, err)
+	}
 	if err := m.catchUp(ctx, r); err != nil {
 		return Result{}, fmt.Errorf("roll back %s from its newest state: %w", op.Name, err)
 	}
@@ -88,8 +91,7 @@ func (m *Manager) rollback(ctx context.Context, r *record, to cid.Cid, message s
 	if err != nil {
 		return err
 	}
-	c.Consistency, c.Message = snapshot.Clean, message
-	if c.Message == "" {
+	if c.Message = message; message == "" {
 		c.Message = "rolled back to " + to.String()
 	}
 	own, err := m.o.Own.Own(ctx, to)
@@ -107,6 +109,7 @@ func (m *Manager) rollback(ctx context.Context, r *record, to cid.Cid, message s
 	if err := m.db.put(r); err != nil {
 		return err
 	}
+	m.keepAwaited(r)
 	m.tell(ctx, r)
 	return nil
 }
@@ -134,7 +137,7 @@ func (op *Tag) run(ctx context.Context, m *Manager) (Result, error) {
 	}
 	was, had := tags[op.Tag]
 	if op.Delete && !had {
-		return Result{}, fmt.Errorf("%s@%s: %w", op.Name, op.Tag, ErrNotFound)
+		return Result{}, sentinel{fmt.Sprintf("%s has no tag %q\n`volary volume inspect %s` lists them", op.Name, op.Tag, op.Name), ErrNotFound}
 	}
 	target := r.Head
 	if op.State != "" {

@@ -28,28 +28,36 @@ func (m *Manager) looked(o *overlayRecord, began time.Time, dirty bool) {
 // changed is dirty without reading what was changed, where the stamps of files tell. What was changed and changed
 // back counts. Nil means that it cannot be known now.
 func (m *Manager) changed(ctx context.Context, r *record) (*bool, error) {
+	dirty, err := m.changedSince(ctx, r)
+	if dirty != nil || err != nil || m.o.Mounter == nil {
+		return dirty, err
+	}
+	return m.dirtyUnlessBusy(ctx, r.Name)
+}
+
+// changedSince is changed as far as stamps tell; nil where they do not.
+func (m *Manager) changedSince(ctx context.Context, r *record) (*bool, error) {
 	yes, no := true, false
-	switch {
-	case r.Overlay == nil || r.Overlay.ReadOnly:
+	if r.Overlay == nil || r.Overlay.ReadOnly {
 		return &no, nil
-	case m.o.Mounter == nil:
-		return nil, nil
 	}
 	m.mu.Lock()
 	last, known := m.looks[r.Overlay.ID]
 	m.mu.Unlock()
-	if teller, tells := m.o.Mounter.(ChangeTeller); tells && known {
-		newest, err := teller.LastChange(ctx, m.overlayDir(r.Overlay.ID))
-		switch {
-		case err != nil:
-			return nil, err
-		case newest.Before(last.began.Add(-stampSlack)):
-			return &last.dirty, nil
-		case newest.After(last.began.Add(stampSlack)):
-			return &yes, nil
-		}
+	teller, tells := m.o.Mounter.(ChangeTeller)
+	if !tells || !known {
+		return nil, nil
 	}
-	return m.dirtyUnlessBusy(ctx, r.Name)
+	newest, err := teller.LastChange(ctx, m.overlayDir(r.Overlay.ID))
+	switch {
+	case err != nil:
+		return nil, err
+	case newest.Before(last.began.Add(-stampSlack)):
+		return &last.dirty, nil
+	case newest.After(last.began.Add(stampSlack)):
+		return &yes, nil
+	}
+	return nil, nil
 }
 
 // dirtyUnlessBusy is dirty, or nil if somebody works on the volume.

@@ -60,6 +60,18 @@ func TestAVolumeGoesFromStateToState(t *testing.T) {
 	h.wantFiles("other@~1", files{"a": "1", "b": "2"})
 }
 
+func TestOptionsThatMeanNothingWithASnapshotAreRefused(t *testing.T) {
+	h := newHost(t, mounttest.NewCopies())
+	h.do(&volume.Create{Name: "data", Options: map[string]string{"uid": "7", "mode": "700"}})
+	h.do(&volume.Clone{Name: "data", To: "copy"})
+	for key, value := range map[string]string{"uid": "7", "gid": "7", "mode": "700", "follow": "true"} {
+		given := map[string]string{key: value}
+		h.refused(&volume.Create{Name: "new", From: "data", Options: given}, volume.ErrInvalid)
+		h.refused(&volume.Clone{Name: "data", To: "new", Options: given}, volume.ErrInvalid)
+	}
+	h.do(&volume.Create{Name: "new", From: "data", Options: map[string]string{"follow": "false"}})
+}
+
 func TestChangesOutliveTheProcessUncommitted(t *testing.T) {
 	h := newHost(t, mounttest.NewCopies())
 	h.do(&volume.Create{Name: "data", Options: map[string]string{"commit": "manual"}})

@@ -47,6 +47,9 @@ func (op *Merge) run(ctx context.Context, m *Manager) (Result, error) {
 	if !slices.Contains([]merge.Take{merge.None, merge.Ours, merge.Theirs, merge.Both}, op.Take) {
 		return Result{}, fmt.Errorf("take %q: %w", op.Take, ErrInvalid)
 	}
+	if err := checkLabels(op.Labels); err != nil {
+		return Result{}, err
+	}
 	m.refresh(ctx)
 	r, unlock, err := m.lockToChange(ctx, op.Name)
 	if err != nil {
@@ -273,6 +276,7 @@ func (op *Merge) record(ctx context.Context, m *Manager, s Session, r *record, h
 	if err := m.db.put(r); err != nil {
 		return err
 	}
+	m.keepAwaited(r)
 	m.tell(ctx, r)
 	if err := m.letGo(ctx, r); err != nil {
 		m.log.Warn("cannot let go of earlier commits", logVolume, r.Name, logError, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -37,8 +38,12 @@ func CheckName(name string) error {
 	return nil
 }
 
-// checkFree says whether a volume may be given a name. One that it shares with a tag would hide the tag.
-func (m *Manager) checkFree(ctx context.Context, name string) error {
+// checkFree says whether a volume that was called had may be given a name. One that it shares with a tag would hide the
+// tag. Of one with a colon Docker would take the rest for a path; those of earlier versions keep it.
+func (m *Manager) checkFree(ctx context.Context, name, had string) error {
+	if strings.Contains(name, ":") && name != had {
+		return fmt.Errorf("volume name %q has ':' in it: %w", name, ErrInvalid)
+	}
 	if err := CheckName(name); err != nil || m.o.IsTag == nil {
 		return err
 	}

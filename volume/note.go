@@ -50,7 +50,7 @@ func readNote(dir string) (*note, error) {
 
 // writeNote puts the note of a volume's overlay into its directory, whole and on the disk when it returns.
 func (m *Manager) writeNote(r *record) error {
-	b, err := json.Marshal(note{noteVersion, r.Name, r.ID, *r.Overlay})
+	b, err := json.Marshal(note{noteVersion, r.Name, r.ID, *used(r.Overlay)})
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (m *Manager) checkNote(r *record) error {
 		return m.writeNote(r)
 	case err != nil:
 		return err
-	case n.Base != r.Overlay.Base:
+	case n.Base != r.Overlay.Base && !r.Overlay.Follow: // on which there are no changes
 		return fmt.Errorf("the changes in %s are on %s, not on %s: %w", dir, n.Base, r.Overlay.Base, ErrInvalid)
 	}
 	return nil

@@ -9,7 +9,7 @@ import (
 )
 
 // Operation is a change of a volume: [Create], [Mount], [Unmount], [Commit], [Discard], [Preview], [Retain], [Rollback], [Merge],
-// [Clone], [Rename], [Set], [Tag], [Remove], [Undelete] or [Prune].
+// [Clone], [Rename], [Follow], [Set], [Tag], [Remove], [Undelete] or [Prune].
 type Operation interface {
 	run(ctx context.Context, m *Manager) (Result, error)
 }
@@ -52,7 +52,7 @@ func operations() map[string]Operation {
 	return map[string]Operation{
 		"create": new(Create), "mount": new(Mount), "unmount": new(Unmount), "commit": new(Commit), "discard": new(Discard),
 		"preview": new(Preview), "retain": new(Retain), "rollback": new(Rollback), "merge": new(Merge), "clone": new(Clone), "rename": new(Rename),
-		"set": new(Set), "tag": new(Tag), "remove": new(Remove), "undelete": new(Undelete), "prune": new(Prune),
+		"set": new(Set), "follow": new(Follow), "tag": new(Tag), "remove": new(Remove), "undelete": new(Undelete), "prune": new(Prune),
 	}
 }
 

@@ -70,7 +70,7 @@ func (m *Manager) state(ctx context.Context, r *record, state string) (cid.Cid, 
 	}
 	end, err := parseTime(state)
 	if err != nil {
-		return cid.Undef, fmt.Errorf("%q is no tag, sequence, ~COUNT or time: %w", state, ErrNotFound)
+		return cid.Undef, sentinel{fmt.Sprintf("%q is no tag, sequence, ~COUNT or time", state), ErrNotFound}
 	}
 	return m.find(ctx, r, func(_ uint64, a snapshot.Ancestor) bool { return a.Time.Before(end) })
 }
@@ -88,7 +88,7 @@ func (m *Manager) find(ctx context.Context, r *record, match func(i uint64, a sn
 		}
 		i++
 	}
-	return cid.Undef, fmt.Errorf("the history has %d commits and none such: %w", i, ErrNotFound)
+	return cid.Undef, sentinel{fmt.Sprintf("the history has %d commits and none such", i), ErrNotFound}
 }
 
 // parseTime reads a time as people write it, in the local zone unless it says, and returns the end of what it names:

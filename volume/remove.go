@@ -1,10 +1,12 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/volary/volary/pinset"
@@ -14,10 +16,16 @@ import (
 type Remove struct {
 	Name  string `json:"name"`
 	Force bool   `json:"force,omitempty"` // also if it is mounted; here it is unmounted
+	// Purge lets go of its states at once, so that it cannot be brought back; without a volume of that name, of those of
+	// all that were removed and can be brought back by it.
+	Purge bool `json:"purge,omitempty"`
 }
 
 func (op *Remove) run(ctx context.Context, m *Manager) (Result, error) {
 	r, unlock, err := m.lockToChange(ctx, op.Name)
+	if op.Purge && errors.Is(err, ErrNotFound) {
+		return op.purgeRemoved(ctx, m, err)
+	}
 	if err != nil {
 		return Result{}, err
 	}
@@ -25,20 +33,66 @@ func (op *Remove) run(ctx context.Context, m *Manager) (Result, error) {
 	if len(r.Users) > 0 && !op.Force {
 		return Result{}, mounted(r)
 	}
-	if l := m.lease(r); l != nil && !l.Here && !op.Force {
-		return Result{}, fmt.Errorf("remove %s: %w: %s\nunmount it there first", op.Name, ErrLeased, l.name())
+	if err := m.refuseLeased(r); err != nil && !op.Force {
+		return Result{}, fmt.Errorf("remove %s: %w", op.Name, err)
 	}
 	settled, err := m.settle(ctx, r, "before it was removed")
 	if err != nil {
 		return Result{}, fmt.Errorf("remove %s: %w", op.Name, err)
 	}
 	r.Users, r.Removed = nil, m.o.Now().UTC()
+	if err := m.step(StepRemove); err != nil {
+		return Result{}, err
+	}
 	if err := m.db.trash(r); err != nil {
 		return Result{}, err
 	}
 	m.releaseLease(r)
 	m.tell(ctx, r)
-	return Result{Removed: []string{r.Name}, Commit: r.Head, Note: firstCommitted(settled)}, nil
+	res := Result{Removed: []string{r.Name}, Commit: r.Head, Note: firstCommitted(settled)}
+	if op.Purge {
+		res.Warning, err = m.purgeTold(ctx, r)
+		if err != nil {
+			err = fmt.Errorf("%s is removed, and can be brought back: let go of its states: %w", op.Name, err)
+		}
+	}
+	return res, err
+}
+
+// purgeRemoved lets go of what was removed before; notFound is the error if there is none.
+func (op *Remove) purgeRemoved(ctx context.Context, m *Manager, notFound error) (res Result, _ error) {
+	unlock, err := m.acquire(ctx, op.Name)
+	if err != nil {
+		return res, err
+	}
+	defer unlock()
+	rs, err := m.db.list(bucketTrash)
+	if err != nil {
+		return res, err
+	}
+	rs = slices.DeleteFunc(rs, func(r *record) bool { return r.Name != op.Name })
+	if len(rs) == 0 {
+		return res, notFound
+	}
+	for _, r := range rs {
+		warning, err := m.purgeTold(ctx, r)
+		if err != nil {
+			return res, fmt.Errorf("let go of the states of %s: %w", op.Name, err)
+		}
+		res.Warning = cmp.Or(res.Warning, warning)
+	}
+	res.Removed = []string{op.Name}
+	return res, nil
+}
+
+// purgeTold lets go of a removed volume's states once other hosts are told that it is: they would have it go on. It returns
+// why it did not.
+func (m *Manager) purgeTold(ctx context.Context, r *record) (kept string, _ error) {
+	m.tell(ctx, r)
+	if m.o.Heads != nil && r.shared() && !r.Told {
+		return fmt.Sprintf("other hosts could not be told that %s is removed: its states are kept until its time is over", r.Name), nil
+	}
+	return m.forget(ctx, r)
 }
 
 // Undelete brings a removed volume back, the one that was removed last if there are several of a name.
@@ -52,7 +106,7 @@ func (op *Undelete) run(ctx context.Context, m *Manager) (Result, error) {
 	if to == "" {
 		to = op.Name
 	}
-	if err := m.checkFree(ctx, to); err != nil {
+	if err := m.checkFree(ctx, to, op.Name); err != nil {
 		return Result{}, err
 	}
 	unlock, err := m.lock(ctx, op.Name, to)
@@ -66,7 +120,7 @@ func (op *Undelete) run(ctx context.Context, m *Manager) (Result, error) {
 	}
 	rs = slices.DeleteFunc(rs, func(r *record) bool { return r.Name != op.Name })
 	if len(rs) == 0 {
-		return Result{}, fmt.Errorf("%q was not removed, or is gone for good: %w", op.Name, ErrNotFound)
+		return Result{}, sentinel{fmt.Sprintf("%q was not removed, or is gone for good", op.Name), ErrNotFound}
 	}
 	r := slices.MaxFunc(rs, func(a, b *record) int { return a.Removed.Compare(b.Removed) })
 	if err := m.beforeEnd(ctx, r); err != nil {
@@ -81,7 +135,9 @@ func (op *Undelete) run(ctx context.Context, m *Manager) (Result, error) {
 	if err := m.revive(ctx, r); err != nil {
 		return Result{}, fmt.Errorf("bring %s back: %w", op.Name, err)
 	}
-	if err := m.db.restore(r); err != nil {
+	if err := m.db.restore(r); errors.Is(err, ErrExist) {
+		return Result{}, fmt.Errorf("%w\n`volary volume undelete %s NEW` brings it back under another name", err, op.Name)
+	} else if err != nil {
 		return Result{}, err
 	}
 	m.tell(ctx, r)
@@ -97,7 +153,7 @@ func (m *Manager) emptyTrash(ctx context.Context) {
 		return
 	}
 	for _, r := range rs {
-		o, err := ParseOptions(r.Options)
+		o, err := r.options()
 		if err == nil && m.o.Now().Sub(r.Removed) >= o.Trash {
 			err = m.purge(ctx, r)
 		}
@@ -114,15 +170,23 @@ func (m *Manager) purge(ctx context.Context, r *record) error {
 		return err
 	}
 	defer unlock()
+	_, err = m.forget(ctx, r)
+	return err
+}
+
+// forget is purge with the lock of the volume's name. It returns why it did nothing, if others are to know the volume.
+func (m *Manager) forget(ctx context.Context, r *record) (kept string, _ error) {
 	if there, err := m.db.inTrash(r.ID); err != nil || !there {
-		return err // it was taken back meanwhile
+		return "", err // it was taken back meanwhile
 	}
-	if _, back, err := m.broughtBack(ctx, r); err != nil || back {
-		return err // what keeps its states is not this host's alone to take away
+	if _, back, err := m.broughtBack(ctx, r); err != nil {
+		return "", err
+	} else if back { // what keeps its states is not this host's alone to take away
+		return fmt.Sprintf("another host brought %s back: its states are kept", r.Name), nil
 	}
 	needed, err := m.needed(r.ID)
 	if err != nil {
-		return err
+		return "", err
 	}
 	err = m.eachPin(ctx, r, func(p pinset.Pin) error {
 		if _, ok := needed[p.Root]; ok {
@@ -130,13 +194,17 @@ func (m *Manager) purge(ctx context.Context, r *record) error {
 		}
 		return m.o.Pins.Remove(ctx, p.Root, p.Owner)
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		err = m.step(StepPurge)
 	}
-	return m.db.purge(r.ID)
+	if err != nil {
+		return "", err
+	}
+	return "", m.db.purge(r.ID)
 }
 
-// Prune removes every volume that nobody has mounted. Like others that are removed they can be taken back.
+// Prune removes every volume that nobody has mounted, here or for writing on another host. One that cannot be removed
+// hinders no other. Like others that are removed they can be taken back.
 type Prune struct {
 	Names  []string `json:"names,omitempty"` // of these only those; empty: all
 	DryRun bool     `json:"dry_run,omitempty"`
@@ -148,22 +216,34 @@ func (op *Prune) run(ctx context.Context, m *Manager) (Result, error) {
 		return Result{}, err
 	}
 	var res Result
+	var passed []string
+	var errs []error
 	for _, r := range rs {
+		if ctx.Err() != nil {
+			errs = append(errs, ctx.Err())
+			break
+		}
 		if len(r.Users) > 0 || len(op.Names) > 0 && !slices.Contains(op.Names, r.Name) {
 			continue
 		}
-		if !op.DryRun {
-			_, err := (&Remove{Name: r.Name}).run(ctx, m)
-			if errors.Is(err, ErrNotFound) {
-				continue // somebody else was faster
-			}
-			if err != nil {
-				return res, err
-			}
+		err := m.refuseLeased(r)
+		if err == nil && !op.DryRun {
+			_, err = (&Remove{Name: r.Name}).run(ctx, m)
 		}
-		res.Removed = append(res.Removed, r.Name)
+		switch {
+		case err == nil:
+			res.Removed = append(res.Removed, r.Name)
+		case errors.Is(err, ErrNotFound): // somebody else was faster
+		case errors.Is(err, ErrLeased), errors.Is(err, ErrMounted):
+			passed = append(passed, r.Name)
+		default:
+			errs = append(errs, err)
+		}
 	}
-	return res, nil
+	if len(passed) > 0 {
+		res.Note = "mounted meanwhile, or for writing on another host, and not removed: " + strings.Join(passed, ", ")
+	}
+	return res, errors.Join(errs...)
 }
 
 // Rename gives a volume another name.
@@ -173,7 +253,7 @@ type Rename struct {
 }
 
 func (op *Rename) run(ctx context.Context, m *Manager) (Result, error) {
-	if err := m.checkFree(ctx, op.To); err != nil {
+	if err := m.checkFree(ctx, op.To, op.Name); err != nil {
 		return Result{}, err
 	}
 	if err := m.hear(ctx, op.Name); err != nil {
@@ -191,10 +271,16 @@ func (op *Rename) run(ctx context.Context, m *Manager) (Result, error) {
 	if err := m.mayChange(r); err != nil {
 		return Result{}, fmt.Errorf("rename %s: %w", op.Name, err)
 	}
+	if op.To != op.Name && r.hasContainers() {
+		return Result{}, fmt.Errorf("rename %s: %w", op.Name, mounted(r)) // their engine goes on to call it by its name
+	}
 	if op.To != op.Name {
 		r.Renamed = r.shared()
 		if err := m.db.rename(r, op.To); err != nil {
 			return Result{}, err
+		}
+		if m.isTriedLater(op.Name) || m.isUncommitted(r) && len(r.Users) == 0 {
+			m.tryLater(op.To) // who asked for its unmount does not know the name
 		}
 		m.tell(ctx, r)
 	}

@@ -1,6 +1,7 @@
 package volume_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -117,4 +118,64 @@ func TestUnmountingDoesNotWaitForTheDeletionOfWhatChanged(t *testing.T) {
 	if n := len(h.files("data")); n != 3000 {
 		t.Errorf("%d files are committed", n)
 	}
+}
+
+func TestAVolumeThatIsPurgedLeavesNothingWhereverThatStops(t *testing.T) {
+	h := newHost(t, mounttest.NewCopies())
+	empty := h.count()
+	begin := func() {
+		h.do(&volume.Create{Name: "data"})
+		h.write(filepath.Join(h.do(&volume.Mount{Name: "data"}).Path, "a"), "1")
+		h.do(&volume.Unmount{Name: "data"})
+	}
+	begin()
+	h.do(&volume.Remove{Name: "data", Purge: true})
+	h.refused(&volume.Undelete{Name: "data"}, volume.ErrNotFound)
+	if left := h.count(); left != empty {
+		t.Errorf("%d pins, and %d when the volume was removed for good", empty, left)
+	}
+	for _, label := range []string{volume.StepRemove, volume.StepPurge} {
+		begin()
+		crash := errors.New("crash")
+		h.step = func(reached string) error {
+			if reached == label {
+				return crash
+			}
+			return nil
+		}
+		h.refused(&volume.Remove{Name: "data", Purge: true}, crash)
+		h.step = nil
+		h.restart()
+		if label == volume.StepRemove {
+			h.wantFiles("data", files{"a": "1"})
+		} else {
+			h.do(&volume.Undelete{Name: "data"})
+			h.wantFiles("data", files{"a": "1"})
+			h.do(&volume.Remove{Name: "data"})
+		}
+		h.do(&volume.Remove{Name: "data", Purge: true})
+		h.refused(&volume.Remove{Name: "data", Purge: true}, volume.ErrNotFound)
+		if left := h.count(); left != empty {
+			t.Errorf("stopped at %s: %d pins, and %d when the volume was removed for good", label, empty, left)
+		}
+	}
+}
+
+func TestANameWithAColonIsForVolumesThatHaveItAlready(t *testing.T) {
+	h := newHost(t, mounttest.NewCopies())
+	h.do(&volume.Create{Name: "a-b"})
+	h.close()
+	db, err := os.ReadFile(h.database())
+	h.must(err)
+	h.must(os.WriteFile(h.database(), bytes.ReplaceAll(db, []byte("a-b"), []byte("a:b")), 0o600))
+	h.open()
+	h.must(h.Start(t.Context()))
+	h.write(filepath.Join(h.do(&volume.Mount{Name: "a:b"}).Path, "a"), "1")
+	h.do(&volume.Unmount{Name: "a:b"})
+	h.do(&volume.Remove{Name: "a:b"})
+	h.refused(&volume.Create{Name: "a:b"}, volume.ErrInvalid)
+	h.do(&volume.Undelete{Name: "a:b"})
+	h.wantFiles("a:b", files{"a": "1"})
+	h.refused(&volume.Rename{Name: "a:b", To: "b:a"}, volume.ErrInvalid)
+	h.do(&volume.Rename{Name: "a:b", To: "b"})
 }

@@ -122,7 +122,7 @@ func (op *Retain) run(ctx context.Context, m *Manager) (Result, error) {
 }
 
 func (m *Manager) retain(ctx context.Context, r *record, dryRun bool) ([]Retained, error) {
-	o, err := ParseOptions(r.Options)
+	o, err := r.options()
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +158,7 @@ func (m *Manager) retain(ctx context.Context, r *record, dryRun bool) ([]Retaine
 
 // letGo stops keeping what no rule asks for.
 func (m *Manager) letGo(ctx context.Context, r *record) error {
-	if o, err := ParseOptions(r.Options); err != nil || o.Keep == (Keep{}) {
+	if o, err := r.options(); err != nil || o.Keep == (Keep{}) {
 		return err
 	}
 	_, err := m.retain(ctx, r, false)

@@ -2,6 +2,8 @@ package volume
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 
 	"github.com/dustin/go-humanize"
 )
@@ -14,6 +16,26 @@ func (m *Manager) space(ctx context.Context, r *record) (*Space, error) {
 	}
 	s, err := l.Space(ctx, m.overlayDir(r.Overlay.ID))
 	return &s, err
+}
+
+// enforces reports whether the changes of a volume cannot take more than its size, or will not be able to; nil if it has no
+// size, or that is not known.
+func (m *Manager) enforces(r *record, i *Info) (*bool, error) {
+	e, ok := m.o.Mounter.(Enforcer)
+	if !ok || i.Size == 0 {
+		return nil, nil
+	}
+	dir := m.overlayDir("")
+	if r.Overlay != nil {
+		dir = m.overlayDir(r.Overlay.ID)
+	} else if i.Options["overlay"] == OverlayTmpfs {
+		return new(true), nil
+	}
+	limited, err := e.Enforces(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // it was unmounted meanwhile
+	}
+	return &limited, err
 }
 
 // watchSize tells the log when changes take more than they should, and with first also that nothing keeps them from it.

@@ -55,7 +55,15 @@ func TestRealWhatFitsTheSizeIsCommitted(t *testing.T) {
 	disk, quotas := quotaDisk(t)
 	h := newHostAt(t, disk, overlay.New(holder.NewLower(holder.LowerOptions{})))
 	h.do(&volume.Create{Name: "data", Options: map[string]string{"size": "8MiB"}})
+	described := func() {
+		t.Helper()
+		if i, err := h.Describe(t.Context(), "data"); err != nil || i.SizeEnforced == nil || *i.SizeEnforced != quotas {
+			t.Errorf("there are quotas: %v; described as %+v, %v", quotas, i, err)
+		}
+	}
+	described()
 	dir := h.do(&volume.Mount{Name: "data"}).Path
+	described()
 	i, err := h.Inspect(t.Context(), "data")
 	if h.must(err); *i.SizeEnforced != quotas {
 		t.Errorf("the size is enforced: %v, there are quotas: %v", *i.SizeEnforced, quotas)

@@ -23,6 +23,8 @@ func (w watching) Space(_ context.Context, dir string) (volume.Space, error) {
 
 func (w watching) Release(string) error { return nil }
 
+func (w watching) Enforces(string) (bool, error) { return false, nil }
+
 // logged is a log that is read while it is written.
 type logged struct {
 	mu   sync.Mutex
@@ -48,6 +50,9 @@ func TestASizeThatNothingEnforcesIsWatched(t *testing.T) {
 	h.restart()
 	h.do(&volume.Create{Name: "data", Options: map[string]string{"size": "2MiB", "commit": "1s", "pause": "false"}})
 	dir := h.do(&volume.Mount{Name: "data"}).Path
+	if i, err := h.Describe(t.Context(), "data"); err != nil || i.SizeEnforced == nil || *i.SizeEnforced {
+		t.Errorf("while it is mounted it is described as %+v, %v", i, err)
+	}
 	if !log.has("only watched") || log.has("more than") {
 		t.Errorf("after mounting the log says:\n%s", &log.text)
 	}
@@ -66,4 +71,16 @@ func TestASizeThatNothingEnforcesIsWatched(t *testing.T) {
 	<-ended
 	h.do(&volume.Unmount{Name: "data"})
 	h.wantFiles("data", files{"a": "a", "b": "b", "c": "c"})
+}
+
+func TestThatASizeIsEnforcedIsKnownBeforeAVolumeIsMounted(t *testing.T) {
+	h := newHost(t, watching{mounttest.NewCopies()})
+	for name, o := range map[string]map[string]string{"without": {}, "watched": {"size": "2MiB"}, "memory": {"size": "2MiB", "overlay": "tmpfs"}} {
+		h.do(&volume.Create{Name: name, Options: o})
+		i, err := h.Describe(t.Context(), name)
+		h.must(err)
+		if known := i.SizeEnforced != nil; known != (name != "without") || known && *i.SizeEnforced != (name == "memory") {
+			t.Errorf("%s: %+v", name, i)
+		}
+	}
 }

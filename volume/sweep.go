@@ -27,6 +27,7 @@ func (m *Manager) retire(r *record) error {
 	m.mu.Lock()
 	delete(m.looks, r.Overlay.ID)
 	m.mu.Unlock()
+	m.wentWell(r, FailedUnmount)
 	*r = next
 	m.askSweep()
 	return nil

@@ -61,6 +61,11 @@ type sentinel struct {
 func (e sentinel) Error() string { return e.text }
 func (e sentinel) Unwrap() error { return e.kind }
 
+// invalidf is an ErrInvalid that says it in words of its own.
+func invalidf(format string, args ...any) error {
+	return sentinel{fmt.Sprintf(format, args...), ErrInvalid}
+}
+
 // Session is a snapshot.Blocks whose blocks stay until Close, with the memory of files' hashes.
 type Session interface {
 	snapshot.Blocks
@@ -90,10 +95,23 @@ type MountOptions struct {
 	Foreign  bool // the base is somebody else's: no set-user-ID, no devices
 	Full     bool // the base is copied to the local disk
 	Tmpfs    bool // the changes are in memory, and gone with the mount
+	// Follow is for one that is read-only, and shows another base later; see Follower. Mount of what is mounted goes on
+	// with what is shown, whatever base is.
+	Follow bool `json:",omitempty"`
 
 	// These may be others each time a dir is mounted.
 	Size      uint64        // bytes that the changes may take, where that can be enforced; 0: any number
 	IOTimeout time.Duration // how long a block of the base is waited for; 0: what the Mounter was made with
+}
+
+// Follower is what a Mounter is beyond that if what it mounted with the option Follow can show another snapshot.
+type Follower interface {
+	// Follow has dir, which is mounted so, show a snapshot instead, for all who see the mount in the same step: a name
+	// that is looked up once it has returned is that of s. What is open, but for the mount's root, goes on showing what it
+	// showed. It returns the snapshots that can still be read through the mount as
+	// far as is known, s first. If it fails, what was shown is.
+	// s may be shown already: then it only says what is in use.
+	Follow(ctx context.Context, s *tree.Snapshot, dir string) (shown []cid.Cid, err error)
 }
 
 // Refuser is what a Mounter is beyond that if a mount outlives the process.
@@ -109,6 +127,13 @@ type Limiter interface {
 	Space(ctx context.Context, dir string) (Space, error)
 	// Release is called before dir, which is not mounted, is deleted.
 	Release(dir string) error
+}
+
+// Enforcer is what a Limiter is beyond that if it knows without counting whether there is a limit.
+type Enforcer interface {
+	// Enforces says what Space says of the changes in dir; of a directory without changes, whether those that are made in it
+	// will be kept from taking more than Size.
+	Enforces(dir string) (bool, error)
 }
 
 // Space is what changes take.
@@ -136,18 +161,29 @@ type Options struct {
 	Tags    Tagger                                               // nil: what is recovered has no tag
 	IsTag   func(ctx context.Context, name string) (bool, error) // nil, or whether a snapshot has a tag of that name
 
-	Replicate Replicator               // nil: there is no cluster
-	Mounter   Mounter                  // nil: nothing is mounted
-	Pauser    Pauser                   // nil: nobody is paused
-	Author    string                   // peer ID of the host
-	Chunker   string                   // of volumes that do not say; the importer's if empty
-	Logger    *slog.Logger             // nil discards
-	Now       func() time.Time         // nil: time.Now
-	Reserve   uint64                   // bytes of the disk that Start and Run keep free for finishing what was begun; 0: none
-	Again     time.Duration            // how often what Start could not bring back is tried again; 0: DefaultAgain
-	Boot      string                   // names the boot of the machine; empty: ask the kernel
-	Started   func(*Info)              // nil, or called with each volume that is mounted again, before anybody else has it
-	Step      func(label string) error // nil, or called before each durable step; its error stops there
+	// Hydrate gets, through a session that keeps it, all of a snapshot that is not here; nil: a pin does that.
+	Hydrate func(ctx context.Context, s Session, root cid.Cid) error
+
+	Replicate Replicator // nil: there is no cluster
+	// CanReplicate is nil, or refuses replicas that the cluster cannot have, as far as that is known.
+	CanReplicate func(ctx context.Context, n Replicas) error
+
+	Mounter Mounter          // nil: nothing is mounted
+	Pauser  Pauser           // nil: nobody is paused
+	Author  string           // peer ID of the host
+	Chunker string           // of volumes that do not say; the importer's if empty
+	Logger  *slog.Logger     // nil discards
+	Now     func() time.Time // nil: time.Now
+	Reserve uint64           // bytes of the disk that Start and Run keep free for finishing what was begun; 0: none
+	Again   time.Duration    // how often what Start could not bring back is tried again; 0: DefaultAgain
+	// Forgotten is how long after the last word of its engine a container that uses its volume no more is taken for gone, and
+	// the volume unmounted for it; 0: it is not looked for such.
+	Forgotten time.Duration
+	// Visible reports whether this process sees the processes of containers for which somebody asked, by Mount.By; nil: never.
+	Visible func(by string) bool
+	Boot    string                   // names the boot of the machine; empty: ask the kernel
+	Started func(*Info)              // nil, or called with each volume that is mounted again, before anybody else has it
+	Step    func(label string) error // nil, or called before each durable step; its error stops there
 }
 
 // Manager holds the volumes of one state directory. It must be made by Open; all methods are safe for concurrent
@@ -165,12 +201,19 @@ type Manager struct {
 
 	mu        sync.Mutex
 	locks     map[string]*nameLock
-	unstarted map[string]bool    // volumes that are to be brought back first
-	again     map[string]bool    // those that could not be, which is tried again
-	looks     map[string]look    // by the overlays' IDs
-	failures  map[string]Failure // by the volumes' IDs
-	unkept    map[string]bool    // IDs of volumes whose head other hosts made, and is not pinned yet
-	adoptions chan struct{}      // has an element if there may be one more
+	unstarted map[string]bool       // volumes that are to be brought back first
+	again     map[string]bool       // those that could not be, which is tried again
+	looks     map[string]look       // by the overlays' IDs
+	failures  map[string]Failure    // by the volumes' IDs
+	unkept    map[string]bool       // IDs of volumes whose head other hosts made, and is not pinned yet
+	shown     map[string][]cid.Cid  // what mounts that follow show, and showed before as far as it is in use, by the volumes' IDs
+	kept      map[string]keptStates // by the volumes' IDs
+	followed  chan struct{}         // has an element if it is to be looked what is followed
+	adoptions chan struct{}         // has an element if there may be one more
+	suspects  map[string]suspicion  // whether their containers are there, by the volumes' IDs
+	engine    string                // who asked for containers' mounts last
+	mounting  int                   // mounts of containers that are being made
+	mountedAt time.Time             // when the last of them ended
 
 	failedCommits uint64
 }
@@ -199,8 +242,9 @@ func Open(dir string, o Options) (*Manager, error) {
 	if o.Again == 0 {
 		o.Again = DefaultAgain
 	}
-	m := &Manager{o: o, dir: dir, db: db, log: o.Logger, locks: map[string]*nameLock{}, unstarted: map[string]bool{}, again: map[string]bool{}, retired: make(chan struct{}, 1), looks: map[string]look{}, failures: map[string]Failure{},
-		unkept: map[string]bool{}, adoptions: make(chan struct{}, 1)}
+	m := &Manager{o: o, dir: dir, db: db, log: o.Logger, locks: map[string]*nameLock{}, unstarted: map[string]bool{}, again: map[string]bool{}, suspects: map[string]suspicion{}, retired: make(chan struct{}, 1), looks: map[string]look{}, failures: map[string]Failure{},
+		unkept: map[string]bool{}, adoptions: make(chan struct{}, 1),
+		shown: map[string][]cid.Cid{}, kept: map[string]keptStates{}, followed: make(chan struct{}, 1)}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}

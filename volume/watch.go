@@ -24,6 +24,7 @@ type News struct {
 // WatchOptions say what is watched. The zero value is all volumes.
 type WatchOptions struct {
 	Names   []string // only these
+	Exist   bool     // each of Names is that of a volume: else the error wraps ErrNotFound
 	Current bool     // begin with where they are now
 }
 
@@ -31,7 +32,7 @@ type WatchOptions struct {
 // instead of what is between. One that is watched goes on being watched by the name that it gets.
 func (m *Manager) Watch(ctx context.Context, o WatchOptions) iter.Seq2[News, error] {
 	return func(yield func(News, error) bool) {
-		ids, err := m.watched(ctx, o.Names)
+		ids, err := m.watched(ctx, o)
 		if err != nil {
 			yield(News{}, err)
 			return
@@ -52,24 +53,24 @@ func (m *Manager) Watch(ctx context.Context, o WatchOptions) iter.Seq2[News, err
 	}
 }
 
-// watched are the IDs that volumes of some names have now, if there are such.
-func (m *Manager) watched(ctx context.Context, names []string) (map[string]bool, error) {
+// watched are the IDs that volumes of some names have now, if there are such. Nothing of the volumes is read.
+func (m *Manager) watched(ctx context.Context, o WatchOptions) (map[string]bool, error) {
 	if m.o.Heads == nil {
 		return nil, fmt.Errorf("watch volumes: this host knows of no heads: %w", ErrNotFound)
 	}
 	ids := map[string]bool{}
-	for _, name := range names {
+	for _, name := range o.Names {
 		if err := CheckName(name); err != nil {
 			return nil, err
 		}
-		at, err := m.o.Heads.Find(ctx, name)
-		if errors.Is(err, ErrNotFound) {
+		r, _, err := m.look(ctx, name)
+		if errors.Is(err, ErrNotFound) && !o.Exist {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		ids[at.ID] = true
+		ids[r.ID] = true
 	}
 	return ids, nil
 }

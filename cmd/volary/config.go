@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,10 +43,12 @@ type config struct {
 
 	Gateways []string `toml:"gateways" json:"gateways"` // trustless HTTP gateways that are asked for what no host has
 	Gateway  string   `toml:"gateway" json:"gateway"`   // where this host is such a gateway, IP:PORT; empty: it is none
+
+	Docker string `toml:"docker" json:"docker"` // socket of the volume driver for the Docker engine; empty: there is none
 }
 
 // configKeys are those of config.toml, in the order they are shown.
-const configKeys = "chunker, socket_group, io_timeout, reserve, kubo, kubo_auth_file, fetch_timeout, cache_size, cluster, cluster_auth_file, replicas, listen, peers, gateways and gateway"
+const configKeys = "chunker, socket_group, io_timeout, reserve, kubo, kubo_auth_file, fetch_timeout, cache_size, cluster, cluster_auth_file, replicas, listen, peers, gateways, gateway and docker"
 
 func defaultConfig() config {
 	return config{
@@ -86,6 +89,9 @@ func (c config) check() error {
 	if _, _, err := net.SplitHostPort(c.Gateway); err != nil && c.Gateway != "" {
 		return fmt.Errorf("gateway %q is no address such as 127.0.0.1:8080", c.Gateway)
 	}
+	if c.Docker != "" && !filepath.IsAbs(c.Docker) {
+		return fmt.Errorf("docker %q is no socket such as %s", c.Docker, dockerSocket)
+	}
 	_, err := newFar(c, nil)
 	return err
 }
@@ -95,7 +101,8 @@ func (c config) replicas() (least, most int, _ error) {
 	if c.Replicas == "" {
 		return 0, 0, nil
 	}
-	return parseReplicas(c.Replicas)
+	r, err := volume.ParseReplicas(c.Replicas)
+	return r.Min, r.Max, err
 }
 
 // backendFlags choose where blocks and pins are, instead of config.toml.
@@ -189,7 +196,7 @@ func (c config) text() string {
 		}
 		return strings.Join(quoted, ", ")
 	}
-	return fmt.Sprintf("chunker = %q\nsocket_group = %q\nio_timeout = %q\nreserve = %q\nkubo = %q\nkubo_auth_file = %q\nfetch_timeout = %q\ncache_size = %q\ncluster = [%s]\ncluster_auth_file = %q\nreplicas = %q\nlisten = [%s]\npeers = [%s]\ngateways = [%s]\ngateway = %q\n",
+	return fmt.Sprintf("chunker = %q\nsocket_group = %q\nio_timeout = %q\nreserve = %q\nkubo = %q\nkubo_auth_file = %q\nfetch_timeout = %q\ncache_size = %q\ncluster = [%s]\ncluster_auth_file = %q\nreplicas = %q\nlisten = [%s]\npeers = [%s]\ngateways = [%s]\ngateway = %q\ndocker = %q\n",
 		c.Chunker, c.SocketGroup, c.IOTimeout, c.Reserve, c.Kubo, c.KuboAuthFile, c.FetchTimeout, c.CacheSize, list(c.Cluster), c.ClusterAuthFile, c.Replicas,
-		list(c.Listen), list(c.Peers), list(c.Gateways), c.Gateway)
+		list(c.Listen), list(c.Peers), list(c.Gateways), c.Gateway, c.Docker)
 }

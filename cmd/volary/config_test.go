@@ -23,3 +23,12 @@ func TestEverySettingIsDocumented(t *testing.T) {
 		}
 	}
 }
+
+func TestEveryKeyIsShown(t *testing.T) {
+	text := config{}.text()
+	for key := range strings.SplitSeq(strings.ReplaceAll(configKeys, " and ", ", "), ", ") {
+		if !strings.Contains("\n"+text, "\n"+key+" = ") {
+			t.Errorf("%s is not shown", key)
+		}
+	}
+}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/user"
 	"runtime/pprof"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -27,6 +29,7 @@ func daemonCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "io-timeout", Usage: "how long a read in a mount waits for data that nobody has, before it fails: `TIME`, instead of io_timeout in config.toml"},
 			&cli.StringFlag{Name: "cache-size", Usage: "space for blocks that were read from a Kubo daemon on another machine: `SIZE`, instead of cache_size in config.toml; 0 for none"},
+			&cli.StringFlag{Name: "docker", Usage: "be a volume driver for the Docker engine: `SOCKET`, instead of docker in config.toml; usually /run/docker/plugins/volary.sock"},
 			&cli.StringFlag{Name: "reserve", Usage: "space kept free for finishing commits when the disk is full: `SIZE`, instead of reserve in config.toml; 0 for none"},
 		},
 		Action: runDaemon,
@@ -34,6 +37,9 @@ func daemonCommand() *cli.Command {
 }
 
 func runDaemon(c *cli.Context) error {
+	if err := mayServeDocker(c.String("docker"), os.Geteuid()); err != nil {
+		return err
+	}
 	h, err := openHome(c, true)
 	if err != nil {
 		return err
@@ -44,22 +50,40 @@ func runDaemon(c *cli.Context) error {
 	if c.IsSet("cache-size") {
 		h.config.CacheSize = c.String("cache-size")
 	}
+	if c.IsSet("docker") {
+		h.config.Docker = c.String("docker")
+	}
 	if c.IsSet("reserve") {
 		h.config.Reserve = c.String("reserve")
 	}
 	if err := h.config.check(); err != nil {
 		return usageError{err.Error()}
 	}
+	if err := mayServeDocker(h.config.Docker, os.Geteuid()); err != nil {
+		return err
+	}
 	gid, err := socketGroup(h.config.SocketGroup)
 	if err != nil {
 		return err
 	}
+	manager, err := openSupervisor()
+	if err != nil {
+		return err
+	}
+	alive, end := context.WithCancel(context.WithoutCancel(c.Context))
+	var work sync.WaitGroup
+	work.Go(func() { manager.tellAlive(alive) })
+	defer work.Wait()
+	defer end()
 	served := make(chan error, 1)
-	go func() { served <- serve(c.Context, h, gid) }()
+	go func() { served <- serve(c.Context, h, gid, manager) }()
 	select {
 	case err := <-served:
 		return err
 	case <-c.Context.Done():
+	}
+	if err := manager.tell(isStopping); err != nil {
+		slog.New(slog.NewTextHandler(os.Stderr, nil)).Warn("stopping", "error", err)
 	}
 	select {
 	case err := <-served:
@@ -70,6 +94,14 @@ func runDaemon(c *cli.Context) error {
 	}
 }
 
+// mayServeDocker refuses a driver whose volumes could not be mounted.
+func mayServeDocker(socket string, uid int) error {
+	if socket == "" || uid == 0 {
+		return nil
+	}
+	return worded{"a daemon for Docker runs as root: mounting needs that", fs.ErrPermission}
+}
+
 // endTime is how long a daemon may take to end once it was told to. What it waits for may take as long as a read of data
 // that nobody has, and what it has acknowledged needs no orderly end.
 const endTime = 45 * time.Second
@@ -78,7 +110,7 @@ var errNotEnding = errors.New("it was told to end, and what is under way does no
 	"nothing that was acknowledged is lost; what was under way is above, for a report")
 
 // serve is a daemon until ctx is done.
-func serve(ctx context.Context, h *home, gid int) error {
+func serve(ctx context.Context, h *home, gid int, manager supervisor) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	host, killed, err := openServed(ctx, h, log)
 	if err != nil {
@@ -98,6 +130,12 @@ func serve(ctx context.Context, h *home, gid int) error {
 		return err
 	}
 	defer volumes.close()
+	stopDocker, err := h.startDocker(host, volumes.Manager, log)
+	if err != nil {
+		return err
+	}
+	stopDocker = sync.OnceFunc(stopDocker)
+	defer stopDocker()
 	network, err := h.startNetwork(ctx, log,
 		func(ctx context.Context, p *p2p.Host) (func() error, error) { return h.exchanging(ctx, p, log) },
 		func(ctx context.Context, p *p2p.Host) (func() error, error) {
@@ -114,26 +152,38 @@ func serve(ctx context.Context, h *home, gid int) error {
 	if network != nil {
 		host.Network = network
 	}
-	stopGateway := h.startGateway(ctx, log)
+	records, err := h.publishedRecords(volumes.Manager)
+	if err != nil {
+		return err
+	}
+	stopGateway := h.startGateway(ctx, records, log)
 	defer stopGateway()
 	server, err := api.NewServer(host, api.ServerOptions{Logger: log, Version: version(), Kinds: errorKinds})
 	if err != nil {
 		return err
 	}
 	log.Info("listening", "socket", h.path(socketName))
+	if err := manager.tell(isReady); err != nil {
+		return err
+	}
 	if err := server.Serve(ctx, listener); err != nil {
 		return err
 	}
 	network.close()
+	stopDocker()
 	return errors.Join(volumes.close(), host.Close())
 }
 
-// socketGroup is the number of a group; -1 without a name, for the daemon's own.
+// socketGroup is the number of a group; -1 without a name, for the daemon's own. A program without libc knows no names
+// but those in /etc/group: others are given as numbers.
 func socketGroup(name string) (int, error) {
 	if name == "" {
 		return -1, nil
 	}
 	g, err := user.LookupGroup(name)
+	if n, notNumber := strconv.ParseUint(name, 10, 31); err != nil && notNumber == nil {
+		return int(n), nil
+	}
 	if err != nil {
 		return 0, usagef("socket_group in config.toml: %v", err)
 	}

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
+	"github.com/ipfs/boxo/ipld/merkledag"
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
+	mh "github.com/multiformats/go-multihash"
 	"github.com/urfave/cli/v2"
 
 	"github.com/volary/volary/snapshot"
@@ -19,7 +22,8 @@ func duCommand() *cli.Command {
 		Usage:     "say what a snapshot, or a part of one, costs",
 		ArgsUsage: "REF[/PATH]...",
 		Description: "Unique bytes are those that no other kept snapshot needs: what removing this one would free. A block is\n" +
-			"counted once however often the snapshot uses it.",
+			"counted once however often the snapshot uses it. Of what other hosts have, the directories and what lists the parts of\n" +
+			"large files come here to be counted, and contents do not: they count as large as what links to them says.",
 		Action: du,
 	}, 1, -1)
 }
@@ -73,12 +77,17 @@ func usage(ctx context.Context, host *api.Host, ref string) (duJSON, error) {
 	}
 	j.CID = root.String()
 	sizes := map[cid.Cid]uint64{}
-	err = snapshot.WalkDAG(ctx, host.Blocks, []cid.Cid{root}, func(c cid.Cid, blk blocks.Block, err error) error {
+	from := &linked{Blocks: host.Blocks, sizes: map[cid.Cid]uint64{}}
+	err = snapshot.WalkDAG(ctx, from, []cid.Cid{root}, func(c cid.Cid, blk blocks.Block, err error) error {
 		if err != nil {
 			return fmt.Errorf("read %s: %w", c, err)
 		}
-		n := uint64(len(blk.RawData()))
+		n, known := from.size(c)
+		if !known {
+			n = uint64(len(blk.RawData()))
+		}
 		sizes[c] = n
+		from.learn(blk)
 		j.Blocks, j.Bytes = j.Blocks+1, j.Bytes+n
 		return nil
 	})
@@ -111,6 +120,47 @@ func keptBesides(ctx context.Context, host *api.Host, root cid.Cid) ([]cid.Cid, 
 		}
 	}
 	return roots, err
+}
+
+// linked reads leaves as empty whose sizes what links to them says.
+type linked struct {
+	snapshot.Blocks
+	mu    sync.Mutex
+	sizes map[cid.Cid]uint64
+}
+
+func (l *linked) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
+	if _, known := l.size(c); known {
+		return blocks.NewBlockWithCid(nil, c)
+	}
+	return l.Blocks.Get(ctx, c)
+}
+
+func (l *linked) size(c cid.Cid) (n uint64, known bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n, known = l.sizes[c]
+	return n, known
+}
+
+func (l *linked) learn(blk blocks.Block) {
+	if blk.Cid().Prefix().Codec != cid.DagProtobuf {
+		return
+	}
+	node, err := merkledag.DecodeProtobuf(blk.RawData())
+	if err != nil {
+		return // the walk says so
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, to := range node.Links() {
+		// A size that no block can have is not believed, and the block is read. One that is in its CID says itself how large
+		// it is.
+		p := to.Cid.Prefix()
+		if p.Codec == cid.Raw && p.MhType != mh.IDENTITY && to.Size > 0 && to.Size <= snapshot.MaxBlockSize {
+			l.sizes[to.Cid] = to.Size
+		}
+	}
 }
 
 // nodes reads the leaves of a DAG as empty: to know what links to them, they need not be read.

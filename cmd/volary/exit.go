@@ -54,6 +54,9 @@ Exit codes: 0 done; 1 diff: the two differ; 2 wrong usage; 3 no such path, snaps
 
 var errInterrupted = errors.New("interrupted\nwhat was stored stays; run the command again to go on")
 
+// errEnded is how a command ends that goes on until it is interrupted; it is no message.
+var errEnded = errors.New("ended")
+
 // errDiffer is how diff says that there are differences; it is no message.
 var errDiffer = errors.New("differ")
 
@@ -80,6 +83,15 @@ func (e hinted) Error() string {
 
 func (e hinted) Unwrap() error { return e.error }
 
+// worded is an error of a kind that it says in words of its own.
+type worded struct {
+	text string
+	kind error
+}
+
+func (e worded) Error() string { return e.text }
+func (e worded) Unwrap() error { return e.kind }
+
 // usageError is a call that cannot be meant.
 type usageError struct{ text string }
 
@@ -90,7 +102,7 @@ func usagef(format string, args ...any) error { return usageError{fmt.Sprintf(fo
 // report prints an error as one line, and what to do about it on the next ones, and returns the exit code.
 func report(stderr io.Writer, err error) int {
 	code := exitCode(err)
-	if code == exitOK || code == exitDiffer || code == exitConflicts {
+	if code == exitOK || code == exitDiffer || code == exitConflicts || errors.Is(err, errEnded) {
 		return code
 	}
 	text, hint, _ := strings.Cut(err.Error(), "\n")
@@ -139,7 +151,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case is(volume.ErrExist):
 		return exitExists
-	case is(errInterrupted, errDeclined, context.Canceled):
+	case is(errInterrupted, errEnded, errDeclined, context.Canceled):
 		return exitInterrupted
 	case errors.As(err, &broken):
 		return exitBroken
@@ -182,6 +194,8 @@ func hintFor(code int, err error) string {
 		return "use a newer volary with this state"
 	case errors.Is(err, snapshot.ErrNotFetched):
 		return "a peer that has it may be away; fetch_timeout in config.toml says how long it is looked for"
+	case errors.Is(err, snapshot.ErrNotFound):
+		return "it is not on this host, and nobody who is connected has it: `volary peers`\nstates that a volume's option keep let go of are gone: `volary volume log` says which"
 	case errors.Is(err, kubo.ErrDenied):
 		return "see kubo_auth_file in config.toml, and API.Authorizations of the daemon"
 	case errors.Is(err, cluster.ErrUnauthorized):
@@ -197,7 +211,7 @@ func databaseHint(path string) string {
 	away := fmt.Sprintf("restore it from a copy of the state directory, or move %s away and run the command again; ", path)
 	switch filepath.Base(path) {
 	case headsFile:
-		return away + "this host's volumes\nare put into a new one, and those of other hosts are learned from the cluster again"
+		return away + "this host's volumes\nare put into a new one, and those of other hosts are learned again, from them and from the cluster"
 	case outboxFile:
 		return away + "what waited in it\nthe cluster is told when a daemon starts, or with `volary gc`, which compare what is kept with its list"
 	case volume.StateFile:

@@ -81,3 +81,24 @@ volary verify $cid
 stop
 until_ok umount disk`)
 }
+
+func TestRealABaseThatDoesNotFitTheDiskIsMountedAfterAll(t *testing.T) {
+	onFullDisk(t, `
+volary volume umount data
+head -c 16M /dev/urandom > base/large; volary snapshot base --tag large
+fallocate -l $(($(df --output=avail disk | tail -1)-8192))K disk/ballast
+volary volume create full --from large -o lower=full
+before=$(df --output=used disk | tail -1)
+refused 6 volary volume mount full
+grep -q 'copy 16 MiB, where .* are free' err
+grep -q 'lower=lazy' err
+until_ok sh -c "test \$(df --output=used disk | tail -1) -le $((before+1024))"
+volary volume set full lower=lazy
+path=$(volary volume mount full)
+cmp base/large $path/large
+echo changed > $path/a
+volary volume umount full
+test "$(volary cat full/a)" = changed
+stop
+until_ok umount disk`)
+}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/volary/volary/pinset/local"
 	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/volume/api"
 )
@@ -15,7 +16,9 @@ func gcCommand() *cli.Command {
 	return command(cli.Command{
 		Name:  "gc",
 		Usage: "remove the blocks that no kept snapshot needs",
-		Description: "Blocks in a Kubo daemon are not Volary's alone: there it is only told to let go of what is left over, of commands\n" +
+		Description: "Where the host is in a network or knows gateways, snapshots that other hosts made may be here in part: what was read of them\n" +
+			"stays for as long as something keeps them, what was read of others goes.\n\n" +
+			"Blocks in a Kubo daemon are not Volary's alone: there it is only told to let go of what is left over, of commands\n" +
 			"that were killed perhaps, and removes blocks in its own collection.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "only say what would be removed"},
@@ -47,11 +50,18 @@ func collect(c *cli.Context) error {
 				fmt.Fprintf(w, "left %d pins of this host that this state directory knows nothing of: a copy of it may need them\n", res.Unknown)
 			}
 			comparedText(w, res, dry)
+			removedText(w, res)
 			return
 		}
 		fmt.Fprintf(w, "%s %d blocks (%s); %d blocks (%s) are kept\n", verb, res.RemovedBlocks, bytesText(res.RemovedBytes), res.KeptBlocks, bytesText(res.KeptBytes))
 		if !dry {
 			fmt.Fprintf(w, "freed %s of disk space\n", bytesText(res.FreedBytes))
+		}
+		removedText(w, res)
+		if n := len(res.Elsewhere); n == local.MaxMissing {
+			fmt.Fprintf(w, "%d or more blocks of kept snapshots were never here: other hosts have them\n", n)
+		} else if n > 0 {
+			fmt.Fprintf(w, "%d blocks of kept snapshots were never here: other hosts have them\n", n)
 		}
 		for _, m := range res.Missing {
 			fmt.Fprintf(w, "missing %s\n", m)
@@ -64,6 +74,17 @@ func collect(c *cli.Context) error {
 		return err
 	}
 	return lacking(res)
+}
+
+// removedText says that there is more to be had than was removed.
+func removedText(w io.Writer, res api.Collected) {
+	switch n := res.RemovedVolumes; n {
+	case 0:
+	case 1:
+		fmt.Fprintln(w, "1 removed volume keeps its snapshots: `volary volume ls --trash`, `volary volume rm --purge`")
+	default:
+		fmt.Fprintf(w, "%d removed volumes keep their snapshots: `volary volume ls --trash`, `volary volume rm --purge`\n", n)
+	}
 }
 
 // comparedText says how far the cluster's list was from what is kept.

@@ -33,6 +33,8 @@ import (
 //	namespace    the token of the host's namespace
 //	store/       blocks, pins, tags
 //	heads.db     where the namespace's volumes are
+//	rotation     while its volumes go over to a namespace with another secret: that, and how far it is
+//	formerly     IDs of the namespaces that the host's volumes went over from
 //	peers        where hosts of the namespace were, for the daemon's next start
 //	outbox.db    pins that the cluster was not told yet
 //	cache/       blocks of a Kubo daemon elsewhere
@@ -47,6 +49,7 @@ type home struct {
 	known  *table.Table // once volumes are, as the next one
 	told   *publish.Heads
 
+	moving     bool   // its volumes go over to another namespace: nothing else is to be opened
 	kuboOfFile string // what config.toml says, whatever flags and environment say
 }
 
@@ -101,7 +104,7 @@ func openHome(c *cli.Context, create bool) (*home, error) {
 		return nil, err
 	}
 	if !create {
-		return nil, fmt.Errorf("there is no state at %s: %w\nmake a snapshot, or run `volary init`, to begin", dir, fs.ErrNotExist)
+		return nil, worded{fmt.Sprintf("there is no state at %s\nmake a snapshot, or run `volary init`, to begin", dir), fs.ErrNotExist}
 	}
 	if err := h.readConfig(c); err != nil {
 		return nil, err

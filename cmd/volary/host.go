@@ -22,6 +22,7 @@ func initCommand() *cli.Command {
 			&cli.StringFlag{Name: "swarm-key", Usage: "`FILE` with the key of an IPFS swarm that the namespace's hosts are to be in, or none for a swarm that is not private; default: one derived from the namespace's secret"},
 			&cli.StringSliceFlag{Name: "listen", Usage: "`ADDRESS` at which other hosts of the namespace are to reach this one: IP:PORT or a multiaddress; repeatable"},
 			&cli.StringSliceFlag{Name: "peer", Usage: "`ADDRESS` of a host of the namespace: /ip4/IP/tcp/PORT/p2p/ID; repeatable"},
+			&cli.StringFlag{Name: "docker", Usage: "`SOCKET` at which the daemon is to be a volume driver for the Docker engine, usually /run/docker/plugins/volary.sock"},
 			&cli.StringFlag{Name: "kubo", Usage: "`ADDRESS` of the RPC of the Kubo daemon that is to have the blocks: a URL or multiaddress"},
 			&cli.StringFlag{Name: "kubo-auth-file", Usage: "`FILE` with \"bearer TOKEN\" or \"USER:PASSWORD\" for it"},
 			&cli.StringFlag{Name: "cluster", Usage: "`URLS` of REST APIs of one IPFS Cluster, separated by commas"},
@@ -46,7 +47,7 @@ func initHome(c *cli.Context) error {
 		return err
 	}
 	h := &home{dir: dir}
-	already := usagef("there is state at %s already\nedit config.toml there to change its settings", dir)
+	already := usagef("there is state at %s already\nwrite settings into config.toml there; another namespace takes a state of its own: another --home", dir)
 	if exists(h.path("state.json")) {
 		return already
 	}

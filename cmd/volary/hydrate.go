@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"iter"
 
+	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
 	"github.com/urfave/cli/v2"
-
-	"github.com/volary/volary/snapshot/hydrate"
 )
 
 func hydrateCommand() *cli.Command {
@@ -17,7 +19,7 @@ func hydrateCommand() *cli.Command {
 		Description: "Gets every block that is not here yet from other hosts, the Kubo daemon or gateways, so that reading the\n" +
 			"snapshot needs no network any more. It can be interrupted and run again: what came is not got twice. What\n" +
 			"nothing keeps is removed by the next `volary gc`; `volary pin add REF` keeps it.",
-		Action: hydrateRef,
+		Action: onHost(readWrite, hydrateRef),
 	}, 1, 1)
 }
 
@@ -28,12 +30,7 @@ type hydrateJSON struct {
 	FetchedBytes  uint64 `json:"fetched_bytes"`
 }
 
-func hydrateRef(c *cli.Context) error {
-	host, err := openHost(c, readWrite)
-	if err != nil {
-		return err
-	}
-	defer host.Close()
+func hydrateRef(c *cli.Context, host *openedHost) error {
 	loc, err := resolve(c.Context, host.Host, c.Args().First())
 	if err != nil {
 		return err
@@ -47,22 +44,31 @@ func hydrateRef(c *cli.Context) error {
 		return err
 	}
 	defer s.Close()
-	bar := newProgress(c, "hydrating")
-	defer bar.finish()
-	last := uint64(0)
-	st, err := hydrate.Fetch(c.Context, s, loc.root, hydrate.Options{Progress: func(st hydrate.Stats) {
-		bar.add(st.FetchedBytes - last)
-		last = st.FetchedBytes
-	}})
-	bar.finish()
+	whole, err := host.home.whole()
 	if err != nil {
-		if st.FetchedBlocks > 0 {
-			fmt.Fprintf(c.App.ErrWriter, "%d blocks came, %s; run it again for the rest\n", st.FetchedBlocks, bytesText(st.FetchedBytes))
-		}
 		return err
 	}
-	res := hydrateJSON{loc.root.String(), st.Blocks, st.FetchedBlocks, st.FetchedBytes}
+	st, err := hydrateWith(c, s, loc.root, whole)
+	if err != nil {
+		return err
+	}
+	res := newHydrateJSON(loc.root, st)
 	return outputOf(c).object(res, func(w io.Writer) {
 		fmt.Fprintf(w, "%d blocks are here; %d were fetched, %s\n", res.Blocks, res.FetchedBlocks, bytesText(res.FetchedBytes))
 	})
+}
+
+// getWhole gets all of a snapshot at once; see [hydrate.Options].
+type getWhole = func(context.Context, cid.Cid) iter.Seq2[blocks.Block, error]
+
+// whole is how all of a snapshot is got at once: from gateways, where no other host or Kubo daemon is asked before them.
+func (h *home) whole() (getWhole, error) {
+	if h.config.networked() || h.config.Kubo != "" {
+		return nil, nil
+	}
+	f, err := newFar(h.config, nil)
+	if err != nil || f.gateways == nil {
+		return nil, err
+	}
+	return f.gateways.DAG, nil
 }

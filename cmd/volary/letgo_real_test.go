@@ -14,13 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// letGo ends what a session that failed has left of mounts below a directory. A mount that nobody serves is held
+// letGo ends what a session that failed has left below a directory: daemons and mounts. A mount that nobody serves is held
 // open by its holder: looking at it would wait for ever.
 func letGo(dir string) {
 	left := mountsBelow(dir)
-	if len(left) == 0 {
-		return
-	}
 	for _, pid := range servingBelow(dir) {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -37,8 +38,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		complete(out, app, args[1:last])
 		return exitOK
 	}
+	if len(args) > 1 && (args[1] == "--version" || args[1] == "-v") {
+		args = slices.Concat(args[:1], []string{"version"}, args[2:])
+	}
 	err := app.RunContext(ctx, permute(app, args))
-	if ctx.Err() != nil && err != nil && !errors.Is(err, errNotEnding) {
+	if ctx.Err() != nil && err != nil && !errors.Is(err, errNotEnding) && !errors.Is(err, errEnded) {
 		err = errInterrupted
 	}
 	if err == nil || errors.Is(err, errDiffer) || errors.Is(err, errConflicts) {
@@ -63,11 +67,11 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			&cli.StringFlag{Name: "home", EnvVars: []string{"VOLARY_HOME"}, Usage: "`DIR` that holds the state"},
 		}, backendFlags()...),
 		Commands: []*cli.Command{
-			initCommand(), tokenCommand(), migrateCommand(), daemonCommand(), statusCommand(), peersCommand(), doctorCommand(), configCommand(), versionCommand(), completionCommand(),
+			initCommand(), tokenCommand(), namespaceCommand(), migrateCommand(), daemonCommand(), statusCommand(), peersCommand(), doctorCommand(), configCommand(), versionCommand(), completionCommand(),
 			snapshotCommand(), restoreCommand(), lsCommand(), catCommand(), statCommand(), duCommand(),
 			diffCommand(), verifyCommand(), logCommand(), tagCommand(), pinCommand(), rmCommand(),
-			exportCommand(), importCommand(), hydrateCommand(), gcCommand(), volumeCommand(), watchCommand(),
-			mountCommand(), umountCommand(), serveMountCommand(), holderCommand(),
+			exportCommand(), importCommand(), hydrateCommand(), shareCommand(), pullCommand(), gcCommand(), volumeCommand(), watchCommand(),
+			mountCommand(), umountCommand(), serveMountCommand(), holderCommand(), pluginCommand(),
 		},
 		ExitErrHandler: func(*cli.Context, error) {}, // run maps errors itself
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usageError{err.Error()} },

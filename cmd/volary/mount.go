@@ -310,7 +310,7 @@ func umountDir(c *cli.Context) error {
 	case err != nil:
 		return err
 	case !mounted:
-		return fmt.Errorf("nothing is mounted at %s: %w\nsee findmnt -t fuse.volary", quote(arg), fs.ErrNotExist)
+		return worded{fmt.Sprintf("nothing is mounted at %s\nsee findmnt -t fuse.volary", quote(arg)), fs.ErrNotExist}
 	case m.Type != "fuse.volary":
 		return usagef("%s is a mount of type %s, not of a snapshot\nvolumes are unmounted by `volary volume umount`", quote(arg), m.Type)
 	}

@@ -27,7 +27,7 @@ func (h *home) namespace() (*namespace.Namespace, namespace.Swarm, error) {
 	used := exists(h.path(headsFile)) || exists(h.path(outboxFile))
 	b, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) && used {
-		return nil, namespace.Swarm{}, fmt.Errorf("%s is lost, which had the secret of this host's namespace: %w\nput it back from a copy, or write into it what `volary token` prints on another host of the namespace;\nif there is none, remove %s and %s as well, and the host's volumes begin in a new one",
+		return nil, namespace.Swarm{}, fmt.Errorf("%s is lost, which had the secret of this host's namespace: %w\nput it back from a copy, or with what `volary token` prints on another host of the namespace: `volary namespace restore`;\nif there is none, remove %s and %s as well, and the host's volumes begin in a new one",
 			file, store.ErrCorrupt, headsFile, outboxFile)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
@@ -84,7 +84,7 @@ func initSwarm(c *cli.Context) (namespace.Swarm, error) {
 	case c.IsSet("join"):
 		_, swarm, err := namespace.ParseToken(c.String("join"))
 		if err != nil {
-			return swarm, usagef("--join: %v", err)
+			return swarm, usagef("--join: %v\nit is to be what `volary token` prints on a host of the namespace", err)
 		}
 		return swarm, nil
 	case !c.IsSet("swarm-key"):
@@ -159,6 +159,7 @@ func initConfig(c *cli.Context) (config, error) {
 	if chunker := c.String("chunker"); chunker != "" {
 		conf.Chunker = chunker
 	}
+	conf.Docker = c.String("docker")
 	conf.Listen = append(conf.Listen, c.StringSlice("listen")...)
 	conf.Peers = append(conf.Peers, c.StringSlice("peer")...)
 	for name, to := range map[string]*string{"kubo-auth-file": &conf.KuboAuthFile, "cluster-auth-file": &conf.ClusterAuthFile} {
@@ -204,14 +205,7 @@ func printToken(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	ns, swarm, err := h.namespace()
-	if err != nil {
-		return err
-	}
-	token, err := ns.Token(swarm, c.Bool("read-only"))
-	if errors.Is(err, namespace.ErrReadOnly) {
-		return usagef("this host may only read in its namespace: give --read-only")
-	}
+	ns, token, err := h.token(c.Bool("read-only"))
 	if err != nil {
 		return err
 	}
@@ -219,6 +213,22 @@ func printToken(c *cli.Context) error {
 		fmt.Fprintln(c.App.ErrWriter, "on the other host: volary init --join "+token+" --peer "+strings.Join(addrs, " --peer "))
 	}
 	return outputOf(c).line(map[string]string{"token": token, "namespace": ns.ID()}, "%s", token)
+}
+
+// token is that of the namespace.
+func (h *home) token(readOnly bool) (*namespace.Namespace, string, error) {
+	if h.rotating() {
+		return nil, "", hinted{errRotating, "go on with it, so that nobody is given the secret that was: `volary namespace rotate`"}
+	}
+	ns, swarm, err := h.namespace()
+	if err != nil {
+		return nil, "", err
+	}
+	token, err := ns.Token(swarm, readOnly)
+	if errors.Is(err, namespace.ErrReadOnly) {
+		err = usagef("this host may only read in its namespace: give --read-only")
+	}
+	return ns, token, err
 }
 
 // mostAddresses of a host are in a command for people.

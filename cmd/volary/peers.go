@@ -27,6 +27,13 @@ func listPeers(c *cli.Context, host *openedHost) error {
 	if err != nil {
 		return err
 	}
+	st, err := host.Network.State(c.Context)
+	switch {
+	case err == nil && st.Error != "":
+		fmt.Fprintln(c.App.ErrWriter, "this host is not in the network:", st.Error)
+	case len(all) == 0:
+		fmt.Fprintln(c.App.ErrWriter, "no other host is connected, and none is configured: `volary token` prints what is to be run there")
+	}
 	out := outputOf(c)
 	w := columns(out.w)
 	defer w.Flush()

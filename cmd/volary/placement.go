@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -39,7 +38,7 @@ type replicaRange string
 
 // Set is for cli.Generic.
 func (r *replicaRange) Set(text string) error {
-	_, _, err := parseReplicas(text)
+	_, err := volume.ParseReplicas(text)
 	*r = replicaRange(text)
 	return err
 }
@@ -77,10 +76,11 @@ func parsePlacement(c *cli.Context) (map[string]string, error) {
 // placementOf is how a pin with such notes is to be kept, and the peers that it names. The rest is as in p.
 func placementOf(meta map[string]string, p cluster.Placement) (_ cluster.Placement, peers []string, _ error) {
 	if text := meta[metaReplicas]; text != "" {
-		var err error
-		if p.Min, p.Max, err = parseReplicas(text); err != nil {
+		r, err := volume.ParseReplicas(text)
+		if err != nil {
 			return p, nil, err
 		}
+		p.Min, p.Max = r.Min, r.Max
 	}
 	if text := meta[metaExpire]; text != "" {
 		var err error
@@ -128,20 +128,30 @@ func (r *remote) checkPlacement(ctx context.Context, p pinset.Pin) error {
 	if err != nil {
 		return fmt.Errorf("pin %s: %w: %w", p.Root, err, volume.ErrInvalid)
 	}
+	peers, err := r.peersFor(ctx, place.Min)
+	if err != nil {
+		return fmt.Errorf("pin %s: %w", p.Root, err)
+	}
+	if peers == nil {
+		return nil
+	}
+	_, err = peerIDs(names, peers)
+	return err
+}
+
+// peersFor are the peers that there are, if they can hold something as often as it is to be held at least; nil while the
+// cluster is away.
+func (r *remote) peersFor(ctx context.Context, least int) ([]cluster.Peer, error) {
 	ctx, done := context.WithTimeout(ctx, peersTime)
 	defer done()
 	peers, err := r.cluster.Peers(ctx)
 	if errors.Is(err, pinset.ErrUnavailable) || ctx.Err() != nil {
-		return nil
+		return nil, nil
 	}
-	if err != nil {
-		return err
+	if err == nil && least > len(peers) {
+		err = fmt.Errorf("%d replicas at least, and the cluster has %d peers: %w", least, len(peers), volume.ErrInvalid)
 	}
-	if place.Min > len(peers) {
-		return fmt.Errorf("pin %s: %d replicas at least, and the cluster has %d peers: %w", p.Root, place.Min, len(peers), volume.ErrInvalid)
-	}
-	_, err = peerIDs(names, peers)
-	return err
+	return peers, err
 }
 
 // peerIDs are those of peers given by name or ID.
@@ -176,18 +186,4 @@ func (r *remote) place(ctx context.Context, p pinset.Pin, args map[string]string
 		}
 	}
 	return r.cluster.Place(ctx, p, place)
-}
-
-// parseReplicas reads a number, or MIN-MAX.
-func parseReplicas(text string) (least, most int, _ error) {
-	low, high, ranged := strings.Cut(text, "-")
-	if !ranged {
-		high = low
-	}
-	least, err := strconv.Atoi(low)
-	most, err2 := strconv.Atoi(high)
-	if errors.Join(err, err2) != nil || least < 1 || most < least {
-		return 0, 0, fmt.Errorf("replicas %q is no number or range such as 2-3", text)
-	}
-	return least, most, nil
 }

@@ -13,7 +13,7 @@ import (
 
 // TestEveryCommandOfTheREADMEWorks runs the README's shell blocks in their order in one shell, in an empty
 // directory, as a newcomer would. Each `make` runs in the repository. `make test` is what runs this test; that CI
-// calls it is checked instead.
+// calls it is checked instead. What is about Docker or several hosts is run where the tests have those.
 func TestEveryCommandOfTheREADMEWorks(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
@@ -23,7 +23,8 @@ func TestEveryCommandOfTheREADMEWorks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
+	own := regexp.MustCompile("(?s)\n## Several hosts\n.*?\n## Docker\n.*?\n## ").ReplaceAllString(string(readme), "\n## ")
+	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(own, -1)
 	var script strings.Builder
 	for _, b := range blocks {
 		switch command := strings.TrimSpace(b[1]); command {
@@ -38,9 +39,6 @@ func TestEveryCommandOfTheREADMEWorks(t *testing.T) {
 	}
 	if !strings.Contains(script.String(), "volary snapshot") || !strings.Contains(script.String(), "demo") {
 		t.Fatalf("the README's commands were not found:\n%s", script.String())
-	}
-	if err := os.RemoveAll(filepath.Join(root, ".cache", "hosts")); err != nil { // of a run that was interrupted
-		t.Fatal(err)
 	}
 	dir := t.TempDir()
 	cmd := exec.Command("bash", "-euxc", script.String())

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/ipfs/boxo/ipns"
 	"github.com/ipfs/go-cid"
 
 	"github.com/volary/volary/snapshot/tree"
@@ -25,12 +26,12 @@ type located struct {
 	path string // slash separated, empty for the root
 }
 
-// resolve finds what a ref names: CID[/PATH], /ipfs/CID[/PATH], VOLUME[@STATE][/PATH], TAG[/PATH],
+// resolve finds what a ref names: CID[/PATH], /ipfs/CID[/PATH], /ipns/NAME[/PATH], VOLUME[@STATE][/PATH], TAG[/PATH],
 // recovered/ID[/PATH], or the beginning of a kept snapshot's CID. Where it can be several it is the first of these;
 // volumes and tags are kept from having names in common.
 func resolve(ctx context.Context, host *api.Host, ref string) (located, error) {
 	if strings.HasPrefix(ref, "/ipns/") {
-		return located{}, usagef("%s: IPNS names are not resolved\ngive a CID or a tag", quote(ref))
+		return resolveIPNS(ctx, host.Heads, ref)
 	}
 	rest, isIPFS := strings.CutPrefix(ref, "/ipfs/")
 	name, path, _ := strings.Cut(rest, "/")
@@ -62,6 +63,37 @@ func resolve(ctx context.Context, host *api.Host, ref string) (located, error) {
 	return located{root: root, path: path}, err
 }
 
+// resolveIPNS finds what /ipns/NAME[/PATH] names: where the volume is, or what the name's record says.
+func resolveIPNS(ctx context.Context, heads api.Heads, ref string) (located, error) {
+	text, path, _ := strings.Cut(strings.TrimPrefix(ref, "/ipns/"), "/")
+	name, err := ipns.NameFromString(text)
+	if err != nil {
+		return located{}, usagef("%s is no IPNS name; names of domains are not resolved", quote("/ipns/"+text))
+	}
+	s, err := heads.Signed(ctx, name.String())
+	if err == nil && s.Removed {
+		err = fmt.Errorf("/ipns/%s was volume %q, which is removed: %w", name, s.Name, volume.ErrNotFound)
+	}
+	if err != nil {
+		return located{}, err
+	}
+	loc, err := locate(s)
+	loc.path = strings.Trim(loc.path+"/"+strings.Trim(path, "/"), "/")
+	return loc, err
+}
+
+// locate is where a record says that its name is.
+func locate(s api.Signed) (located, error) {
+	text, is := strings.CutPrefix(s.Value, "/ipfs/")
+	first, path, _ := strings.Cut(text, "/")
+	root, err := cid.Decode(first)
+	if !is || err != nil {
+		return located{}, usagef("/ipns/%s is at %.200q, which is no path of content", s.Volume, s.Value)
+	}
+	path, err = ipfsPath(root, s.Value, strings.Trim(path, "/"))
+	return located{root, path}, err
+}
+
 func resolveName(ctx context.Context, host *api.Host, name string, onlyCID bool) (cid.Cid, error) {
 	if c, err := cid.Decode(name); err == nil {
 		return c, nil
@@ -73,6 +105,7 @@ func resolveName(ctx context.Context, host *api.Host, name string, onlyCID bool)
 	if err == nil || strings.Contains(name, "@") || !errors.Is(err, volume.ErrNotFound) {
 		return c, err
 	}
+	hint := removedHint(err)
 	tags, err := host.Tags.Tags(ctx)
 	if err != nil {
 		return cid.Undef, err
@@ -81,12 +114,21 @@ func resolveName(ctx context.Context, host *api.Host, name string, onlyCID bool)
 		return c, nil
 	}
 	if len(name) >= minAbbreviation {
-		return resolveAbbreviation(ctx, host, name)
+		return resolveAbbreviation(ctx, host, name, hint)
 	}
-	return cid.Undef, fmt.Errorf("%q is neither a CID, a volume nor a tag: %w\nsee `volary log`, `volary volume ls` and `volary tag`", name, fs.ErrNotExist)
+	return cid.Undef, worded{fmt.Sprintf("%q is neither a CID, a volume nor a tag\n%s", name, hint), fs.ErrNotExist}
 }
 
-func resolveAbbreviation(ctx context.Context, host *api.Host, prefix string) (cid.Cid, error) {
+// removedHint is what to do where no volume was found.
+func removedHint(notFound error) string {
+	const hint = "see `volary log`, `volary volume ls` and `volary tag`"
+	if _, removed, has := strings.Cut(notFound.Error(), "\n"); has {
+		return removed + "\n" + hint
+	}
+	return hint
+}
+
+func resolveAbbreviation(ctx context.Context, host *api.Host, prefix, hint string) (cid.Cid, error) {
 	found := cid.Undef
 	for pin, err := range host.Pins.All(ctx) {
 		switch {
@@ -100,7 +142,7 @@ func resolveAbbreviation(ctx context.Context, host *api.Host, prefix string) (ci
 		}
 	}
 	if !found.Defined() {
-		return cid.Undef, fmt.Errorf("%q is neither a CID, a volume nor a tag, and no kept snapshot begins with it: %w\nsee `volary log`, `volary volume ls` and `volary tag`", prefix, fs.ErrNotExist)
+		return cid.Undef, worded{fmt.Sprintf("%q is neither a CID, a volume nor a tag, and no kept snapshot begins with it\n%s", prefix, hint), fs.ErrNotExist}
 	}
 	return found, nil
 }

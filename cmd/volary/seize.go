@@ -26,6 +26,8 @@ import (
 const (
 	// killedWait is how long a killed process has to end by itself, before its locks are taken away from it.
 	killedWait = 500 * time.Millisecond
+	// answerWait is how long a daemon that is well may take to say so.
+	answerWait = 5 * time.Second
 	// endWait is how long what a killed process waits for may take, once it is answered.
 	endWait = time.Minute
 )
@@ -107,6 +109,9 @@ func openServed(ctx context.Context, h *home, log *slog.Logger) (host *api.Host,
 		log.Warn("took the state over from a process that was killed and cannot end before it is answered", "process", names(found))
 		return openStore(ctx, h, true)
 	})
+	if errors.Is(err, store.ErrLocked) && h.isServed(ctx) {
+		return nil, nil, h.alreadyServed()
+	}
 	if kept != nil && errors.Is(err, store.ErrLocked) {
 		log.Warn("did not take the state over", "error", kept)
 	}
@@ -117,6 +122,26 @@ func openServed(ctx context.Context, h *home, log *slog.Logger) (host *api.Host,
 		err = hinted{err, "perhaps by another daemon: see `volary status`"}
 	}
 	return host, killed, err
+}
+
+// isServed reports whether a daemon answers.
+func (h *home) isServed(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
+	host, err := api.Dial(ctx, h.path(socketName), api.DialOptions{Kinds: errorKinds})
+	if err != nil {
+		return false
+	}
+	host.Close()
+	return true
+}
+
+func (h *home) alreadyServed() error {
+	text := "a daemon runs already"
+	if pid, known := store.LockedBy(h.path("store")); known {
+		text += fmt.Sprintf(" (process %d)", pid)
+	}
+	return worded{text + "\nsee `volary status`", store.ErrLocked}
 }
 
 func names(ps []zombie.Process) string {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -182,7 +183,10 @@ func parseMerge(c *cli.Context, host *openedHost) (*volume.Merge, error) {
 		op.Take = take
 	}
 	for _, ref := range c.Args().Tail() {
-		whole, err := wholeRef(c, host, ref)
+		whole, err := wholeRef(c.Context, host.Host, ref)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = hinted{err, fmt.Sprintf("see `volary volume forks %s`: a fork is a CID there, or %s@fork/AUTHOR", op.Name, op.Name)}
+		}
 		if err != nil {
 			return nil, err
 		}

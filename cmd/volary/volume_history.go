@@ -154,7 +154,7 @@ func volumeRollbackCommand() *cli.Command {
 			}
 			name, to := c.Args().First(), volume.InLocalZone(c.Args().Get(1))
 			if _, err := host.Volumes.Resolve(c.Context, name+"@"+to); err != nil {
-				whole, other := wholeRef(c, host, to)
+				whole, other := wholeRef(c.Context, host.Host, to)
 				if other != nil {
 					return err
 				}

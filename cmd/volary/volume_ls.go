@@ -21,8 +21,9 @@ func volumeLsCommand() *cli.Command {
 		Usage: "list the volumes",
 		Description: "HEAD is the beginning of the last snapshot's CID, which stands for it wherever a REF can; --json has all of it.\n" +
 			"DIRTY is yes if something was changed since the last snapshot, perhaps back again: inspect looks closer. It is ? while\n" +
-			"somebody works on the volume, and without a daemon. FAILED is when an automatic commit failed last, if none went well\n" +
-			"since, or the mount at the daemon's start; inspect says why. \"forked\" is a volume that several hosts changed without\n" +
+			"somebody works on the volume, and without a daemon. FAILED is when an automatic commit or exec-head failed\n" +
+			"last, if none went well since, or the mount at the daemon's start, or the unmount after a container's end; inspect says\n" +
+			"why. COMMITTED and SIZE are - for what other hosts made and nothing of is here. \"forked\" is a volume that several hosts changed without\n" +
 			"hearing of each other: what some of them changed is not in its head, and inspect lists those states. REPLICAS, where\n" +
 			"there is a cluster, is how many peers hold the last snapshot of how many at least, and ? if the cluster does not say\n" +
 			"in time.",
@@ -128,6 +129,12 @@ func volumeLine(i volume.Info, head string) string {
 	case i.Elsewhere:
 		dirty = "no"
 	}
+	if f := i.Following; f != nil && f.Shown.Defined() {
+		where += ", following"
+	}
+	if f := i.Following; f != nil && f.Last > 0 {
+		where += fmt.Sprintf(", last %d kept", f.Last)
+	}
 	if l := i.Lease; l != nil && !l.Here {
 		where += ", written by " + hostText(l)
 	}
@@ -215,6 +222,7 @@ func inspectText(out io.Writer, i *volume.Info) {
 	if i.Mountpoint != "" {
 		fmt.Fprintf(w, "mounted\t%s, by %s\n", i.Mountpoint, strings.Join(i.Users, ", "))
 	}
+	followingText(w, i)
 	if l := i.Lease; l != nil {
 		fmt.Fprintf(w, "lease\t%s\n", leaseText(l))
 	}
@@ -243,7 +251,11 @@ func inspectText(out io.Writer, i *volume.Info) {
 		fmt.Fprintf(w, "failed\t%s, %s: %s\n", timeText(f.Time), f.What, quote(f.Error))
 	}
 	for _, key := range slices.Sorted(maps.Keys(i.Options)) {
-		fmt.Fprintf(w, "option\t%s=%s\n", key, i.Options[key])
+		by := ""
+		if _, here := i.OptionsSet[key]; !here {
+			by = ", by its commits"
+		}
+		fmt.Fprintf(w, "option\t%s=%s%s\n", key, i.Options[key], by)
 	}
 	for _, tag := range slices.Sorted(maps.Keys(i.Tags)) {
 		fmt.Fprintf(w, "tag\t%s %s\n", tag, i.Tags[tag])

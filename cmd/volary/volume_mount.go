@@ -25,10 +25,12 @@ func volumeMountCommand() *cli.Command {
 		ArgsUsage: "NAME [DIR]",
 		Description: "Without DIR the directory is one in the state directory. Changes stay local until they are committed: by\n" +
 			"`volary volume commit`, and with the last umount unless the option commit=manual says otherwise.\n" +
+			"With --follow it is read-only, and set-user-ID bits and devices in it have no effect.\n" +
 			"A volume that another host in the network has mounted for writing is not mounted, unless it is to be read only.\n" +
 			"Needs a daemon that runs as root.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "read-only", Aliases: []string{"r"}, Usage: "without the right to change it"},
+			&cli.BoolFlag{Name: "follow", Usage: "read-only, and show each new state of the volume by itself, whoever makes it; what is open goes on showing what it was"},
 			&cli.BoolFlag{Name: "steal", Usage: "also if another host writes to it, which is told; what it commits from then on is a fork"},
 		},
 		Action: volumeMount,
@@ -36,7 +38,10 @@ func volumeMountCommand() *cli.Command {
 }
 
 func volumeMount(c *cli.Context) error {
-	op := &volume.Mount{Name: c.Args().First(), ReadOnly: c.Bool("read-only"), Steal: c.Bool("steal")}
+	op := &volume.Mount{Name: c.Args().First(), ReadOnly: c.Bool("read-only"), Follow: c.Bool("follow"), Steal: c.Bool("steal")}
+	if op.Steal && op.Follow {
+		return usagef("--steal is for writing, --follow only for reading\nleave one of them out")
+	}
 	if isForkRef(op.Name) {
 		return usagef("%s is a state of a volume\n`volary mount` shows it, `volary volume clone %s NEW` makes a volume of it", op.Name, op.Name)
 	}
@@ -119,7 +124,9 @@ func volumeUmountCommand() *cli.Command {
 		ArgsUsage: "NAME [DIR]",
 		Description: "Without DIR, all mounts made by `volary volume mount`; those of containers stay. If no snapshot is made, nothing\n" +
 			"is printed, and standard error says why.",
-		Flags:  waitFlags(),
+		Flags: append(waitFlags(), &cli.BoolFlag{
+			Name: "containers", Usage: "those of containers as well, which their engine has forgotten; not while one uses the volume",
+		}),
 		Action: volumeUmount,
 	}, 1, 2)
 }
@@ -142,12 +149,16 @@ func volumeUmount(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	users, err := ownUsers(c.Args().Get(1), i)
+	if c.Bool("containers") && c.NArg() > 1 {
+		return usagef("--containers: a container's mount is not at a directory")
+	}
+	users, err := ownUsers(c.Args().Get(1), i, c.Bool("containers"))
 	if err != nil {
 		return err
 	}
 	var res volume.Result
-	for _, user := range users {
+	containers := slices.ContainsFunc(users, isContainer)
+	for _, user := range slices.DeleteFunc(users, isContainer) {
 		// What else may be mounted there meanwhile is not the volume's to take away.
 		if dir, ok := strings.CutPrefix(user, volume.DirUser); ok && bound(i.Mountpoint, dir) {
 			if err := unbind(dir); err != nil {
@@ -158,8 +169,15 @@ func volumeUmount(c *cli.Context) error {
 			return err
 		}
 	}
+	if containers {
+		if res, err = host.Volumes.Do(c.Context, &volume.Unmount{Name: name, Containers: true, NoWait: true}); err != nil {
+			return err
+		}
+	}
 	return printAndWait(c, host, w, &volume.Unmount{Name: name}, res, printCommit)
 }
+
+func isContainer(user string) bool { return strings.HasPrefix(user, volume.ContainerUser) }
 
 // unbind takes a mount away from a directory, if it is there.
 func unbind(dir string) error {
@@ -174,26 +192,27 @@ func unbind(dir string) error {
 }
 
 // ownUsers are the mounts that umount means: the one at a directory, or all that were made on a command line.
-func ownUsers(dir string, i *volume.Info) ([]string, error) {
+func ownUsers(dir string, i *volume.Info, containers bool) ([]string, error) {
 	if dir != "" {
 		dir, err := realDir(dir)
 		if err == nil && !slices.Contains(i.Users, volume.DirUser+dir) {
-			err = fmt.Errorf("%s is not mounted at %s: %w", quote(i.Name), quote(dir), fs.ErrNotExist)
+			err = worded{fmt.Sprintf("%s is not mounted at %s", quote(i.Name), quote(dir)), fs.ErrNotExist}
 		}
 		return []string{volume.DirUser + dir}, err
 	}
 	var users []string
 	for _, u := range i.Users {
-		if u == volume.DefaultUser || strings.HasPrefix(u, volume.DirUser) {
+		if u == volume.DefaultUser || strings.HasPrefix(u, volume.DirUser) || containers && isContainer(u) {
 			users = append(users, u)
 		}
 	}
 	switch {
 	case len(users) > 0:
 	case len(i.Users) > 0:
-		return nil, fmt.Errorf("%s is mounted by %s only: %w", quote(i.Name), strings.Join(i.Users, ", "), fs.ErrNotExist)
+		return nil, worded{fmt.Sprintf("%s is mounted by %s only\nstop its containers: `docker ps --filter volume=%s`; what their engine has forgotten: `volary volume umount --containers %s`",
+			quote(i.Name), strings.Join(i.Users, ", "), i.Name, i.Name), volume.ErrMounted}
 	case !i.Base.Defined():
-		return nil, fmt.Errorf("%s is not mounted: %w", quote(i.Name), fs.ErrNotExist)
+		return nil, worded{quote(i.Name) + " is not mounted", fs.ErrNotExist}
 	default:
 		users = append(users, volume.DefaultUser) // to finish what was begun
 	}

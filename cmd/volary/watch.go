@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/volume"
 )
 
@@ -31,14 +33,15 @@ func watchCommand() *cli.Command {
 }
 
 func watch(c *cli.Context, host *openedHost) error {
-	for _, name := range c.Args().Slice() {
-		if _, err := host.Volumes.Inspect(c.Context, name); err != nil {
-			return err
-		}
-	}
 	out := outputOf(c)
-	o := volume.WatchOptions{Names: c.Args().Slice(), Current: c.Bool("current")}
+	o := volume.WatchOptions{Names: c.Args().Slice(), Exist: true, Current: c.Bool("current")}
 	for n, err := range host.Volumes.Watch(c.Context, o) {
+		if c.Context.Err() != nil {
+			return errEnded
+		}
+		if errors.Is(err, snapshot.ErrUnavailable) {
+			return errors.New("watch: the daemon ended\nstart it, `volary daemon`, and run the command again")
+		}
 		if err != nil {
 			return err
 		}

@@ -102,6 +102,9 @@ func whileLocked(ctx context.Context, open func() (*api.Host, error)) (*api.Host
 
 func dialOrOpen(ctx context.Context, h *home, a access) (*api.Host, error) {
 	host, err := api.Dial(ctx, h.path(socketName), api.DialOptions{Kinds: errorKinds})
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, hinted{err, "root, the daemon's own user and the members of the group that socket_group in config.toml names may use it"}
+	}
 	// Where no socket fits, there is no daemon.
 	if !errors.Is(err, api.ErrNoDaemon) && !errors.Is(err, syscall.ENAMETOOLONG) {
 		return host, err
@@ -128,6 +131,11 @@ var errorKinds = []api.ErrorKind{
 
 // openStore puts together a host without a daemon, or the host that a daemon serves.
 func openStore(ctx context.Context, h *home, write bool) (*api.Host, error) {
+	if h.rotating() && !h.moving {
+		if err := h.goOn(ctx, write); err != nil {
+			return nil, err
+		}
+	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	s, err := store.Open(h.path("store"), store.Options{Logger: log, ReadOnly: !write})
 	if !write && errors.Is(err, fs.ErrNotExist) {
@@ -153,6 +161,7 @@ func openStore(ctx context.Context, h *home, write bool) (*api.Host, error) {
 		Closer: s,
 	}
 	host.Volumes = &lazyVolumes{home: h, host: host, log: log}
+	host.Heads = signed{h, host}
 	host.Tags = tags{pins, host}
 	host.Upkeep = upkeep{home: h, store: s, pins: pins, host: host}
 	if host.Network = api.NoNetwork(); h.config.networked() {
@@ -234,7 +243,7 @@ func (t tags) Tags(ctx context.Context) (map[string]cid.Cid, error) {
 func (t tags) Untag(ctx context.Context, name string) error {
 	if _, err := t.Tagged(ctx, name); err != nil {
 		if errors.Is(err, local.ErrNoTag) {
-			return fmt.Errorf("there is no tag %q: %w", name, fs.ErrNotExist)
+			return worded{fmt.Sprintf("there is no tag %q", name), fs.ErrNotExist}
 		}
 		return err
 	}
@@ -250,6 +259,27 @@ type upkeep struct {
 }
 
 func (u upkeep) Collect(ctx context.Context, dryRun bool) (api.Collected, error) {
+	res, err := u.collect(ctx, dryRun)
+	if err != nil {
+		return res, err
+	}
+	counts, err := u.volumes(ctx)
+	res.RemovedVolumes = counts.Removed
+	return res, err
+}
+
+// volumes counts the volumes.
+func (u upkeep) volumes(ctx context.Context) (volume.Counts, error) {
+	vs, ok := u.host.Volumes.(interface {
+		Count(context.Context) (volume.Counts, error)
+	})
+	if !ok {
+		return volume.Counts{}, nil
+	}
+	return vs.Count(ctx)
+}
+
+func (u upkeep) collect(ctx context.Context, dryRun bool) (api.Collected, error) {
 	if k := u.home.remote.kept; k != nil {
 		// What is not kept is the daemon's to collect, whose blocks are not Volary's alone.
 		r, err := k.Reconcile(ctx, dryRun)
@@ -259,10 +289,10 @@ func (u upkeep) Collect(ctx context.Context, dryRun bool) (api.Collected, error)
 		}
 		return res, err
 	}
-	r, err := u.pins.Collect(ctx, local.CollectOptions{DryRun: dryRun})
+	r, err := u.pins.Collect(ctx, local.CollectOptions{DryRun: dryRun, Elsewhere: u.home.config.fetches()})
 	return api.Collected{
 		RemovedBlocks: uint64(r.RemovedBlocks), RemovedBytes: uint64(r.RemovedBytes), FreedBytes: uint64(r.FreedBytes),
-		KeptBlocks: uint64(r.KeptBlocks), KeptBytes: uint64(r.KeptBytes), Missing: r.Missing, Damaged: r.Damaged, Withheld: r.Withheld,
+		KeptBlocks: uint64(r.KeptBlocks), KeptBytes: uint64(r.KeptBytes), Missing: r.Missing, Damaged: r.Damaged, Elsewhere: r.Elsewhere, Withheld: r.Withheld,
 	}, err
 }
 
@@ -298,12 +328,8 @@ func (u upkeep) Status(ctx context.Context) (api.Status, error) {
 		return st, err
 	}
 	st.Blocks, st.Bytes, st.Disk, st.Free = uint64(s.Blocks), uint64(s.Bytes), uint64(s.Disk), uint64(s.Free)
-	if vs, ok := u.host.Volumes.(interface {
-		Count(context.Context) (volume.Counts, error)
-	}); ok {
-		if st.Volumes, err = vs.Count(ctx); err != nil {
-			return st, err
-		}
+	if st.Volumes, err = u.volumes(ctx); err != nil {
+		return st, err
 	}
 	roots := map[cid.Cid]bool{}
 	for p, err := range u.pins.All(ctx) {

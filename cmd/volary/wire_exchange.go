@@ -14,6 +14,7 @@ import (
 	"github.com/volary/volary/p2p/exchange"
 	"github.com/volary/volary/p2p/gateway"
 	"github.com/volary/volary/snapshot"
+	"github.com/volary/volary/volume/api"
 )
 
 // far is where blocks are got from that are not on this host: other hosts of the namespace while a daemon is in the
@@ -72,6 +73,17 @@ func (f *far) set(peers *exchange.Exchange) {
 	f.peers = peers
 }
 
+// state is what is told of the peers that are asked; nil if none are.
+func (f *far) state() *api.ExchangeState {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.peers == nil {
+		return nil
+	}
+	st := f.peers.Stats()
+	return &api.ExchangeState{Peers: st.Peers, Blocks: st.Blocks, Bytes: st.Bytes, Wrong: st.Wrong, Failures: st.Failures}
+}
+
 // exchanging serves what this host has to those in the network, and has blocks got from them, until the function it
 // returns is called. One with a Kubo daemon has that get them.
 func (h *home) exchanging(ctx context.Context, host *p2p.Host, log *slog.Logger) (stop func() error, _ error) {
@@ -79,7 +91,7 @@ func (h *home) exchanging(ctx context.Context, host *p2p.Host, log *slog.Logger)
 	if err != nil {
 		return nil, err
 	}
-	x, err := exchange.New(ctx, host.Libp2p(), h.served(), exchange.Options{Timeout: wait, Behind: h.far.behind(), Logger: log})
+	x, err := exchange.New(ctx, host.Libp2p(), h.served(), exchange.Options{Timeout: wait, Behind: h.far.behind(), Lanes: host, Logger: log})
 	if err != nil {
 		return nil, err
 	}

@@ -21,11 +21,11 @@ const (
 
 // startGateway serves what is on this host over HTTP, if its settings ask for that, until the function it returns is
 // called. That it cannot is told in the log: nothing else needs it.
-func (h *home) startGateway(ctx context.Context, log *slog.Logger) (stop func()) {
+func (h *home) startGateway(ctx context.Context, records trustless.Records, log *slog.Logger) (stop func()) {
 	if h.config.Gateway == "" {
 		return func() {}
 	}
-	handler, err := trustless.Handler(h.served())
+	handler, err := trustless.Handler(h.served(), records)
 	if err != nil {
 		log.Error("no gateway", "error", err)
 		return func() {}

@@ -62,6 +62,12 @@ func (l volumeLeases) Keep(id string) {
 	}
 }
 
+func (l volumeLeases) End(id string, ending bool) {
+	if name, err := namespace.ParseName(id); err == nil {
+		l.leases.End(name, ending)
+	}
+}
+
 func (l volumeLeases) Release(id string) {
 	if name, err := namespace.ParseName(id); err == nil {
 		l.leases.Release(name)
@@ -77,5 +83,5 @@ func (l volumeLeases) Holder(id string) *volume.Lease {
 	if !is {
 		return nil
 	}
-	return &volume.Lease{Peer: holder.Peer.String(), Host: holder.Host, Until: holder.Until, Here: holder.Here}
+	return &volume.Lease{Peer: holder.Peer.String(), Host: holder.Host, Until: holder.Until, Here: holder.Here, Ending: holder.Ending}
 }

@@ -19,6 +19,9 @@ import (
 // networked reports whether the settings ask for a network of the namespace's hosts.
 func (c config) networked() bool { return len(c.Listen) > 0 || len(c.Peers) > 0 }
 
+// fetches reports whether there is somebody to get blocks from that are not here, with blocks in the state directory.
+func (c config) fetches() bool { return c.networked() || len(c.Gateways) > 0 }
+
 // addresses reads where a host listens and whom it connects to.
 func (c config) addresses(private bool) (listen []ma.Multiaddr, peers []peer.AddrInfo, _ error) {
 	for _, text := range c.Listen {
@@ -69,6 +72,7 @@ type network struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	log    *slog.Logger
+	far    *far
 
 	configured int
 
@@ -92,7 +96,7 @@ func (h *home) startNetwork(ctx context.Context, log *slog.Logger, uses ...use) 
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	n := &network{cancel: cancel, done: make(chan struct{}), log: log, configured: len(o.Peers)}
+	n := &network{cancel: cancel, done: make(chan struct{}), log: log, far: h.far, configured: len(o.Peers)}
 	go func() {
 		defer close(n.done)
 		n.run(ctx, o, uses)
@@ -185,6 +189,7 @@ func (n *network) State(context.Context) (api.NetworkState, error) {
 		}
 	}
 	st.InBytes, st.OutBytes = host.Traffic()
+	st.Exchange = n.far.state()
 	return st, nil
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -78,18 +77,12 @@ func (k *publisher) run(ctx context.Context) {
 
 // look finds out which volumes are to be published.
 func (k *publisher) look(ctx context.Context) error {
-	infos, err := k.volumes.List(ctx, volume.ListOptions{})
+	now, err := publishedVolumes(k.volumes)
 	if err != nil {
 		return err
 	}
-	now := map[ipns.Name]bool{}
-	for _, i := range infos {
-		o, err := volume.ParseOptions(i.Options)
-		name, err2 := namespace.ParseName(i.ID)
-		if errors.Join(err, err2) == nil && o.Publish && i.Removed == nil {
-			now[name] = true
-			k.put(ctx, name)
-		}
+	for name := range now {
+		k.put(ctx, name)
 	}
 	for name := range k.all {
 		if now[name] {

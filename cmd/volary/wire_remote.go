@@ -28,6 +28,7 @@ import (
 	"github.com/volary/volary/snapshot/cached"
 	"github.com/volary/volary/snapshot/kubo"
 	"github.com/volary/volary/snapshot/store"
+	"github.com/volary/volary/volume"
 	"github.com/volary/volary/volume/api"
 	"github.com/volary/volary/volume/publish"
 )
@@ -156,9 +157,13 @@ func (h *home) attachCluster(r *remote, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	formerly, err := h.formerly()
+	if err != nil {
+		return err
+	}
 	place := cluster.Placement{Min: least, Max: most}
 	r.cluster, err = cluster.New(cluster.Options{
-		Endpoints: h.config.Cluster, User: user, Password: password, Namespace: ns.ID(), Default: place,
+		Endpoints: h.config.Cluster, User: user, Password: password, Namespace: ns.ID(), Formerly: formerly, Default: place,
 	})
 	if err != nil {
 		return usageError{err.Error()}
@@ -231,6 +236,9 @@ func (r replicated) Add(ctx context.Context, p pinset.Pin) error {
 }
 
 func (r replicated) Remove(ctx context.Context, root cid.Cid, owner string) error {
+	if strings.HasPrefix(owner, volume.FollowOwner) {
+		return r.Host.Remove(ctx, root, owner) // of which the cluster was not told: it has the root for others
+	}
 	return r.RemoveAfter(ctx, root, owner, func() error {
 		return r.remote.outbox.Put(ctx, outbox.Entry{Op: outbox.Unpin, Pin: pinset.Pin{Root: root, Owner: owner}, Group: groupOf(owner)})
 	})
@@ -258,7 +266,11 @@ func (r *remote) sendHead(ctx context.Context, id string, p pinset.Pin) error {
 			return err
 		}
 	}
-	return r.outbox.Put(ctx, outbox.Entry{Op: outbox.Pin, Pin: p, Group: id})
+	e := outbox.Entry{Op: outbox.Pin, Pin: p, Group: id}
+	if n := r.heads.Replicas(ctx, p.Root); n != "" {
+		e.Args = map[string]string{metaReplicas: n}
+	}
+	return r.outbox.Put(ctx, e)
 }
 
 // errNoKubo says that something needs a Kubo daemon.

@@ -26,6 +26,9 @@ func state(t *testing.T, b snapshot.Blocks, message string, parents ...cid.Cid) 
 		Tree: dir.CID, Volume: "k51", Time: time.Unix(1, 0).UTC(), Message: message, Import: snapshot.ImportInfo{Profile: unixfs.Profile},
 		Consistency: snapshot.Clean, Stats: snapshot.Stats{Dirs: 1}, NoXattrs: true,
 	}
+	if message == "next" {
+		c.Labels = map[string]string{"volary.option.replicas": "2-3"}
+	}
 	wantNoErr(t, snapshot.Extend(t.Context(), b, c, parents...))
 	blk, err := snapshot.EncodeCommit(c)
 	wantNoErr(t, err)
@@ -68,6 +71,11 @@ func TestAHeadTakesThePlaceInTheQueueOfNoneThatItDoesNotComeAfter(t *testing.T) 
 	waiting := map[cid.Cid]bool{}
 	for _, w := range q.Waiting() {
 		waiting[w.Pin.Root] = true
+	}
+	for _, w := range q.Waiting() {
+		if want := map[cid.Cid]string{next: "2-3"}[w.Pin.Root]; w.Args[metaReplicas] != want {
+			t.Errorf("%s is to be held %q times, want %q", w.Pin.Root, w.Args[metaReplicas], want)
+		}
 	}
 	if len(waiting) != 2 || !waiting[ours] || !waiting[next] {
 		t.Errorf("waiting are %v, want %s and %s", waiting, ours, next)

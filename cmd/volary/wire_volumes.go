@@ -14,8 +14,10 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/volary/volary/head/lease"
+	"github.com/volary/volary/snapshot/hydrate"
 	"github.com/volary/volary/volume"
 	"github.com/volary/volary/volume/api"
+	"github.com/volary/volary/volume/docker"
 	"github.com/volary/volary/volume/freezer"
 	"github.com/volary/volary/volume/holder"
 	"github.com/volary/volary/volume/overlay"
@@ -50,6 +52,16 @@ func openVolumes(h *home, host *api.Host, o volume.Options) (*volume.Manager, er
 	o.Author, o.Chunker = author, h.config.Chunker
 	if h.remote.cluster != nil {
 		o.Replicate = h.remote.replicate
+		o.CanReplicate = func(ctx context.Context, n volume.Replicas) error {
+			_, err := h.remote.peersFor(ctx, n.Min)
+			return err
+		}
+	}
+	if h.remote.kept == nil { // a Kubo daemon gets what it pins
+		o.Hydrate = func(ctx context.Context, s volume.Session, root cid.Cid) error {
+			_, err := hydrate.Fetch(ctx, s, root, hydrate.Options{})
+			return err
+		}
 	}
 	if o.Heads, err = h.heads(o); err != nil {
 		return nil, err
@@ -97,6 +109,9 @@ func serveVolumes(ctx context.Context, h *home, host *api.Host, leases *lease.Le
 	o := volume.Options{
 		Reserve: reserve, Mounter: mounter, Pauser: openFreezer(h, log), Logger: log, Started: func(i *volume.Info) { rebind(i, log) },
 	}
+	if h.config.Docker != "" {
+		o.Forgotten, o.Visible = volume.DefaultForgotten, docker.Visible
+	}
 	if leases != nil {
 		o.Leases = volumeLeases{leases}
 	}
@@ -111,10 +126,15 @@ func serveVolumes(ctx context.Context, h *home, host *api.Host, leases *lease.Le
 		if err := m.Start(ctx); err != nil && ctx.Err() == nil {
 			log.Error("volumes", "error", err)
 		}
-		m.Run(ctx)
 	})
+	v.work.Go(func() { m.Run(ctx) })
 	v.work.Go(func() { h.remote.follow(ctx, m.Hear, log) })
 	v.work.Go(func() { h.remote.compareAgain(ctx, log) })
+	v.work.Go(func() {
+		if err := h.told.Ahead(ctx); err != nil && ctx.Err() == nil {
+			log.Error("heads that are heard are not got ahead", "error", err)
+		}
+	})
 	if lower != nil {
 		v.work.Go(func() { rehold(ctx, lower, log) })
 	}

@@ -23,7 +23,7 @@ func (g *Gossip) serve(ctx context.Context) {
 			return
 		}
 		defer g.leave(from)
-		if !g.charge(from, costAsked) {
+		if !g.guard.Charge(from, costAsked) {
 			_ = s.Reset()
 			return
 		}

@@ -9,6 +9,7 @@
 package gossip
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/volary/volary/head"
+	"github.com/volary/volary/head/flood"
 	"github.com/volary/volary/head/table"
 	"github.com/volary/volary/namespace"
 )
@@ -48,24 +50,21 @@ var _ Known = (*table.Table)(nil)
 type Options struct {
 	Namespace *namespace.Namespace
 	Known     Known
-	// Hear takes over what others told, verified. It is called from one goroutine, with at most DefaultBatch heads.
-	// After an error the same is told again later.
+	// Hear takes over what others told, verified. It is called from one goroutine, with a few hundred heads at
+	// most. After an error the same is told again later.
 	Hear func(ctx context.Context, news table.News) error
 	Log  *slog.Logger // nil discards
 
-	// Rate and Burst say how many messages a peer may send in a second, and at once after it was silent: DefaultRate
-	// and DefaultBurst unless set.
+	// Rate and Burst say how many messages a peer may send in a second, and at once after it was silent:
+	// flood.DefaultRate and flood.DefaultBurst unless set.
 	Rate, Burst int
 	Every       time.Duration // between two exchanges of all that is known; DefaultEvery if zero
 }
 
 const (
-	DefaultRate  = 500
-	DefaultBurst = 5000
-	DefaultBatch = 256
-
-	// coalesce is how long it is waited for more before Hear is called.
-	coalesce = 5 * time.Millisecond
+	// heardAtOnce is from how many heads on it is not waited for more before Hear is called, coalesce how long it is.
+	heardAtOnce = 256
+	coalesce    = 5 * time.Millisecond
 )
 
 // Gossip is a host among those of its namespace. It must be made by New; all methods are safe for concurrent use.
@@ -74,12 +73,11 @@ type Gossip struct {
 	h      host.Host
 	log    *slog.Logger
 	verify func([]byte) (namespace.Binding, error)
-	limits *limits
+	guard  *flood.Guard
 	topic  *pubsub.Topic
 	index  *keptIndex
 	heard  chan heard
 
-	flooders  chan peer.ID              // to be disconnected
 	met       chan peer.ID              // all was exchanged with them
 	missed    chan peer.ID              // all is to be exchanged with them, or with any if it is empty
 	asking    atomic.Pointer[time.Time] // when this host, which asks another one, was told something last; nil if it does not ask
@@ -101,14 +99,12 @@ func New(ctx context.Context, h host.Host, o Options) (*Gossip, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	g := &Gossip{
-		o: o, h: h, log: o.Log, verify: o.Namespace.Remembering(), heard: make(chan heard), flooders: make(chan peer.ID, 16),
+		o: o, h: h, log: o.Log, verify: o.Namespace.Remembering(), heard: make(chan heard),
 		index: &keptIndex{known: o.Known}, met: make(chan peer.ID, 16), missed: make(chan peer.ID, 64), answering: make(chan struct{}, answered),
-		asked:  map[peer.ID]bool{},
-		limits: newLimits(withDefault(o.Rate, DefaultRate), withDefault(o.Burst, DefaultBurst)),
+		asked: map[peer.ID]bool{},
+		guard: flood.New(flood.Options{Network: h.Network(), Rate: o.Rate, Burst: o.Burst, Log: o.Log}),
 	}
-	if g.o.Every == 0 {
-		g.o.Every = DefaultEvery
-	}
+	g.o.Every = cmp.Or(o.Every, DefaultEvery)
 	ctx, g.end = context.WithCancel(ctx)
 	if err := g.join(ctx); err != nil {
 		g.end()
@@ -116,13 +112,6 @@ func New(ctx context.Context, h host.Host, o Options) (*Gossip, error) {
 		return nil, fmt.Errorf("join the hosts of namespace %s: %w", o.Namespace.ID(), err)
 	}
 	return g, nil
-}
-
-func withDefault(n, otherwise int) int {
-	if n == 0 {
-		return otherwise
-	}
-	return n
 }
 
 // join begins all work.
@@ -136,7 +125,7 @@ func (g *Gossip) join(ctx context.Context) error {
 	}
 	g.serve(ctx)
 	g.work.Go(func() { g.hear(ctx) })
-	g.work.Go(func() { g.dismiss(ctx) })
+	g.work.Go(func() { g.guard.Run(ctx) })
 	g.work.Go(func() { g.keepUp(ctx, events) })
 	return nil
 }

@@ -48,7 +48,7 @@ func (g *Gossip) gather(ctx context.Context, first heard) []heard {
 	}
 	over := time.NewTimer(moment)
 	defer over.Stop()
-	for n < DefaultBatch {
+	for n < heardAtOnce {
 		select {
 		case h := <-g.heard:
 			batch, n = append(batch, h), n+len(h.news)

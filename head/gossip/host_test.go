@@ -26,7 +26,7 @@ import (
 )
 
 // wait is how long a test waits for what must come.
-const wait = 20 * time.Second
+const wait = time.Minute
 
 func must[T any](v T, err error) func(testing.TB) T {
 	return func(t testing.TB) T {

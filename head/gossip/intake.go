@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/volary/volary/head/flood"
 )
 
 // mostTold bounds the bytes of news that one peer may tell at once.
@@ -45,11 +47,11 @@ func (in *intake) add(ctx context.Context, raw [][]byte) error {
 	fresh, err := in.g.fresh(ctx, raw)
 	if err != nil {
 		if errors.Is(err, errNotNews) {
-			in.g.charge(in.from, costInvalid)
+			in.g.guard.Charge(in.from, flood.Invalid)
 		}
 		return err
 	}
-	if in.gathered = append(in.gathered, fresh...); len(in.gathered) < DefaultBatch {
+	if in.gathered = append(in.gathered, fresh...); len(in.gathered) < heardAtOnce {
 		return nil
 	}
 	return in.hand(ctx)

@@ -52,6 +52,14 @@ func percentile(all []time.Duration, p float64) time.Duration {
 	return all[min(int(float64(len(all))*p), len(all)-1)].Round(100 * time.Microsecond)
 }
 
+// figure tells `make bench` what a test has measured.
+func figure[N ~int | ~int64 | ~float64](t *testing.T, name string, value N) {
+	t.Helper()
+	t.Attr(name, fmt.Sprint(float64(value)))
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
 // Each host has a table on the disk, and all are connected to each other by TCP.
 func TestLongHeadsAreKnownOnFiftyHostsWithinAMoment(t *testing.T) {
 	const (
@@ -105,6 +113,12 @@ func TestLongHeadsAreKnownOnFiftyHostsWithinAMoment(t *testing.T) {
 	t.Logf("%d hosts, %d heads: known on a host after %s (p50) %s (p99), on all after %s (p50) %s (p99); %d bytes and %s of processor a head in all, %d bytes a host",
 		hosts, heads, percentile(somewhere, 0.5), percentile(somewhere, 0.99),
 		percentile(everywhere, 0.5), percentile(everywhere, 0.99), sent/heads, (used / heads).Round(10*time.Microsecond), sent/heads/hosts)
+	figure(t, "host-p50-ms", milliseconds(percentile(somewhere, 0.5)))
+	figure(t, "host-p99-ms", milliseconds(percentile(somewhere, 0.99)))
+	figure(t, "all-p50-ms", milliseconds(percentile(everywhere, 0.5)))
+	figure(t, "all-p99-ms", milliseconds(percentile(everywhere, 0.99)))
+	figure(t, "bytes-a-head-and-host", sent/heads/hosts)
+	figure(t, "cpu-ms-a-head", milliseconds(used/heads))
 	if got := percentile(everywhere, 0.99); got > most {
 		t.Errorf("known on all hosts after %s (p99), want at most %s", got, most)
 	}
@@ -171,6 +185,10 @@ func TestLongAHostWithNothingJoinsTwoHundredWithTenThousandVolumes(t *testing.T)
 	grown := int64(peak) - int64(before.HeapAlloc)
 	t.Logf("%d volumes from %d hosts: %s, %s of processor on all, %d bytes received, heap of all hosts %d MiB before, %d more at most",
 		volumes, hosts, took.Round(time.Millisecond), used.Round(time.Millisecond), counter.GetBandwidthForProtocol(exchangeProtocol).TotalIn, before.HeapAlloc>>20, grown>>20)
+	figure(t, "joined-ms", milliseconds(took))
+	figure(t, "cpu-ms", milliseconds(used))
+	figure(t, "heap-grown-bytes", grown)
+	figure(t, "received-bytes", counter.GetBandwidthForProtocol(exchangeProtocol).TotalIn)
 	if took > most {
 		t.Errorf("up to date after %s, want at most %s", took, most)
 	}

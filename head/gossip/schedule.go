@@ -25,6 +25,8 @@ const (
 	mostTries = 6
 	// tooLate is how long it takes to make up for messages that there was no time for.
 	tooLate = time.Second
+	// mostPeers bounds the memory for peers, also those that are not connected any more.
+	mostPeers = 4096
 )
 
 // turns say when to exchange all with whom. Only the goroutine in keepUp uses them.

@@ -9,6 +9,8 @@ import (
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/volary/volary/head/flood"
 )
 
 // protocols are those of the hosts' own GossipSub: its messages carry no author, and so the same head from several
@@ -49,7 +51,7 @@ func (g *Gossip) joinTopic(ctx context.Context) error {
 		pubsub.WithValidateQueueSize(validateQueue),
 		pubsub.WithPeerOutboundQueueSize(outbound),
 		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(pubsub.NewAllowlistSubscriptionFilter(name), maxTopics)),
-		pubsub.WithAppSpecificRpcInspector(g.inspect),
+		pubsub.WithAppSpecificRpcInspector(g.guard.Inspect),
 		pubsub.WithPeerScore(g.scores(name)),
 		pubsub.WithRawTracer(tracer{miss: g.miss}),
 	)
@@ -112,7 +114,7 @@ func (g *Gossip) validate(ctx context.Context, from peer.ID, m *pubsub.Message) 
 	n, err := decodeNews(m.GetData(), g.verify)
 	if err != nil {
 		g.log.Debug("a peer told what is no news", "peer", from, "error", err)
-		g.charge(from, costInvalid)
+		g.guard.Charge(from, flood.Invalid)
 		return pubsub.ValidationReject
 	}
 	known, err := g.o.Known.Knows(ctx, n.head, n.binding)
@@ -130,7 +132,7 @@ func (g *Gossip) validate(ctx context.Context, from peer.ID, m *pubsub.Message) 
 // soon below what is listened to.
 func (g *Gossip) scores(topic string) (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
 	return &pubsub.PeerScoreParams{
-			AppSpecificScore:  g.limits.score,
+			AppSpecificScore:  g.guard.Score,
 			AppSpecificWeight: 1,
 			// Hosts of a namespace are often behind one address.
 			IPColocationFactorWeight:  0,

@@ -58,13 +58,15 @@ type Holder struct {
 	Host  string    // its machine's name, as it says
 	Until time.Time // by the clock of this host, unless it is heard of again; zero if it is this one
 	Here  bool      // it is this one
+
+	Ending bool // it writes no more, and gives the lease up once that is committed
 }
 
 // HeldError says that another host writes to a volume.
 type HeldError struct{ Holder Holder }
 
 func (e *HeldError) Error() string {
-	return fmt.Sprintf("host %s (%s) has the lease until %s", e.Holder.Host, e.Holder.Peer, e.Holder.Until.Format(time.TimeOnly))
+	return fmt.Sprintf("host %s (%s) has the lease until %s, unless it is heard of again", e.Holder.Host, e.Holder.Peer, e.Holder.Until.Format(time.TimeOnly))
 }
 
 // Leases are those of this host, and what it knows of others'. They must be made by New, and are safe for concurrent use.
@@ -103,13 +105,18 @@ func New(o Options) (*Leases, error) {
 // Acquire takes the lease of a volume, after asking the hosts that this one is connected to, for at most a few seconds.
 // The error is a [*HeldError] if another host has it; with steal it is taken away from that one.
 func (l *Leases) Acquire(ctx context.Context, volume ipns.Name, steal bool) error {
-	if err := l.table.ask(volume, steal); err != nil {
+	undo, err := l.table.ask(volume, steal)
+	if held := new(HeldError); errors.As(err, &held) && !held.Holder.Ending {
+		l.ask(ctx) // it may have been given up, and that not been heard yet
+		undo, err = l.table.ask(volume, steal)
+	}
+	if err != nil {
 		return err
 	}
 	l.ask(ctx)
 	defer l.nudge()
 	if err := ctx.Err(); err != nil {
-		l.table.release(volume)
+		undo()
 		return fmt.Errorf("ask the other hosts for a lease: %w", err)
 	}
 	return l.table.confirm(volume)
@@ -118,6 +125,12 @@ func (l *Leases) Acquire(ctx context.Context, volume ipns.Name, steal bool) erro
 // Keep takes the lease of a volume that this host wrote to before its start. Nobody is asked.
 func (l *Leases) Keep(volume ipns.Name) {
 	l.table.keep(volume)
+	l.nudge()
+}
+
+// End tells whether this host writes to a volume no more, and gives its lease up when that is committed.
+func (l *Leases) End(volume ipns.Name, ending bool) {
+	l.table.end(volume, ending)
 	l.nudge()
 }
 

@@ -53,12 +53,14 @@ type wireClaim struct {
 	Key   []byte   // binary IPNS name
 	Term  uint64
 	Asked bool
+
+	Ending bool
 }
 
 func (m message) encode(n *namespace.Namespace) ([]byte, error) {
 	w := wireMessage{Kind: messageKind, Peer: []byte(m.peer), Counter: m.counter, Duration: uint64(m.duration.Milliseconds()), Host: m.host}
 	for v, c := range m.claims {
-		w.Volumes = append(w.Volumes, wireClaim{Key: []byte(v.Peer()), Term: c.term, Asked: c.asked})
+		w.Volumes = append(w.Volumes, wireClaim{Key: []byte(v.Peer()), Term: c.term, Asked: c.asked, Ending: c.ending})
 	}
 	slices.SortFunc(w.Volumes, func(a, b wireClaim) int { return bytes.Compare(a.Key, b.Key) })
 	signed, err := dagcbor.Marshal(w)
@@ -125,14 +127,14 @@ func (w *wireMessage) message() (message, error) {
 		if i > 0 && bytes.Compare(w.Volumes[i-1].Key, c.Key) >= 0 {
 			return refuse("volumes are not in order")
 		}
-		if c.Term > maxTerm || c.Asked && c.Term > 0 {
+		if c.Term > maxTerm || c.Asked && (c.Term > 0 || c.Ending) {
 			return refuse("term %d", c.Term)
 		}
 		v, err := volumeOf(c.Key)
 		if err != nil {
 			return message{}, err
 		}
-		m.claims[v] = claim{c.Term, c.Asked}
+		m.claims[v] = claim{c.Term, c.Asked, c.Ending}
 	}
 	return m, nil
 }

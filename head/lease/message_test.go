@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 func sample(t testing.TB) message {
 	return message{
 		peer: hostID(t, "a host"), counter: 1700000000000000000, duration: DefaultDuration, host: "db-1.example",
-		claims: map[ipns.Name]claim{volume(t, "held"): {}, volume(t, "stolen"): {term: 2}, volume(t, "asked"): {asked: true}},
+		claims: map[ipns.Name]claim{volume(t, "held"): {}, volume(t, "stolen"): {term: 2}, volume(t, "asked"): {asked: true}, volume(t, "ending"): {term: 1, ending: true}},
 	}
 }
 

@@ -215,12 +215,17 @@ func (s *speaker) exchange(ctx context.Context, p peer.ID, data []byte) error {
 
 // serve answers a host that says what it holds, unless too many do at the time.
 func (s *speaker) serve(ctx context.Context, stream network.Stream) {
+	if !s.beginServing(ctx, stream) {
+		stream.Reset() // without mu: it can wait for the peer
+	}
+}
+
+func (s *speaker) beginServing(ctx context.Context, stream network.Stream) bool {
 	p := stream.Conn().RemotePeer()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || s.heard >= mostHeard || s.hearing[p] >= mostOfOne {
-		stream.Reset()
-		return
+		return false
 	}
 	s.heard++
 	s.hearing[p]++
@@ -242,6 +247,7 @@ func (s *speaker) serve(ctx context.Context, stream network.Stream) {
 			delete(s.hearing, p)
 		}
 	})
+	return true
 }
 
 // with does one side of an exchange, and ends the stream.

@@ -18,7 +18,7 @@ import (
 )
 
 // wait is how long a test waits for what must come.
-const wait = 20 * time.Second
+const wait = time.Minute
 
 // node is a host in a network, on loopback.
 type node struct {
@@ -90,6 +90,19 @@ func TestConnectedHostsAreAskedAndTold(t *testing.T) {
 	b.Release(db)
 	b.ask(t.Context()) // returns when all were told
 	check(t, c.Acquire(t.Context(), db, false))
+}
+
+func TestALeaseCanBeTakenBeforeItIsHeardThatItWasGivenUp(t *testing.T) {
+	a, b := newNode(t, "a", ours(t)), newNode(t, "b", ours(t))
+	a.connect(b.p2p)
+	db := volume(t, "db")
+	check(t, a.Acquire(t.Context(), db, false))
+	a.ask(t.Context())
+	if h, _ := b.Holder(db); h.Host != "a" {
+		t.Errorf("b takes %+v for the holder", h)
+	}
+	a.table.release(db) // and nobody is told
+	check(t, b.Acquire(t.Context(), db, false))
 }
 
 func TestAHostThatConnectsHearsWhoWrites(t *testing.T) {

@@ -19,8 +19,9 @@ var (
 // claim is what a host says of a volume: that it writes to it, or asks whether it may. The larger term counts, and who
 // takes a lease away has one more than it knows of.
 type claim struct {
-	term  uint64
-	asked bool
+	term   uint64
+	asked  bool
+	ending bool // nothing more is written, and what was is being committed
 }
 
 // told is what a host said last.
@@ -46,7 +47,7 @@ type table struct {
 }
 
 // rival is the host that has, or asks for, a volume, beside this one: one that has it before one that asks, then the one
-// of the larger term.
+// of the larger term, then one that writes before one that only commits what it wrote.
 func (t *table) rival(v ipns.Name) (h Holder, c claim, is bool) {
 	now := t.now()
 	for p, o := range t.others {
@@ -55,7 +56,7 @@ func (t *table) rival(v ipns.Name) (h Holder, c claim, is bool) {
 			continue
 		}
 		if !is || before(theirs, p, c, h.Peer) {
-			h, c, is = Holder{Peer: p, Host: o.host, Until: o.until}, theirs, true
+			h, c, is = Holder{Peer: p, Host: o.host, Until: o.until, Ending: theirs.ending}, theirs, true
 		}
 	}
 	return h, c, is
@@ -68,29 +69,43 @@ func before(a claim, ofA peer.ID, b claim, ofB peer.ID) bool {
 		return !a.asked
 	case a.term != b.term:
 		return a.term > b.term
+	case a.ending != b.ending:
+		return !a.ending
 	}
 	return ofA < ofB
 }
 
-// ask begins to claim a volume, unless another host does; with steal it is taken.
-func (t *table) ask(v ipns.Name, steal bool) error {
+// ask begins to claim a volume, unless another host does; with steal it is taken. undo puts what this host had in the
+// place of that.
+func (t *table) ask(v ipns.Name, steal bool) (undo func(), _ error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	mine, has := t.own[v]
 	h, theirs, is := t.rival(v)
 	switch {
+	case mine.ending && !steal:
+		t.own[v] = claim{term: mine.term}
 	case has && !mine.asked && (!steal || !is || before(mine, t.self, theirs, h.Peer) && mine.term > theirs.term):
-		return nil
+		return func() {}, nil
 	case is && !steal:
-		return &HeldError{h}
+		return nil, &HeldError{h}
 	case !has && len(t.own) >= MaxVolumes:
-		return nil
+		return func() {}, nil
 	case is:
 		t.own[v] = claim{term: min(max(mine.term, theirs.term), maxTerm-1) + 1}
 	default:
 		t.own[v] = claim{asked: true}
 	}
-	return nil
+	if has && !mine.asked {
+		return func() { t.set(v, mine) }, nil
+	}
+	return func() { t.release(v) }, nil
+}
+
+func (t *table) set(v ipns.Name, c claim) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.own[v] = c
 }
 
 // confirm ends what ask began, once others have heard it: of two that ask, the host of the smaller ID gets it.
@@ -117,6 +132,15 @@ func (t *table) keep(v ipns.Name) {
 	}
 }
 
+func (t *table) end(v ipns.Name, ending bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if mine, has := t.own[v]; has && !mine.asked {
+		mine.ending = ending
+		t.own[v] = mine
+	}
+}
+
 func (t *table) release(v ipns.Name) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -127,7 +151,7 @@ func (t *table) holder(v ipns.Name) (Holder, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if mine, has := t.own[v]; has && !mine.asked {
-		return Holder{Peer: t.self, Host: t.host, Here: true}, true
+		return Holder{Peer: t.self, Host: t.host, Here: true, Ending: mine.ending}, true
 	}
 	h, theirs, is := t.rival(v)
 	return h, is && !theirs.asked
@@ -178,6 +202,13 @@ func (t *table) hear(from peer.ID, m message) (clashes []clash, _ error) {
 	for v, theirs := range m.claims {
 		mine, has := t.own[v]
 		if !has || mine.asked || theirs.asked {
+			continue
+		}
+		if theirs.term == mine.term && (mine.ending || theirs.ending) {
+			if !theirs.ending { // it was taken while this host was not heard of
+				delete(t.own, v)
+				clashes = append(clashes, clash{v, true})
+			}
 			continue
 		}
 		if theirs.term != mine.term || theirs.term > 0 {

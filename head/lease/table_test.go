@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -109,6 +110,32 @@ func TestALeaseIsRefusedWhileAnotherHostHasIt(t *testing.T) {
 		if !strings.Contains(text, part) {
 			t.Errorf("%q does not say %q", text, part)
 		}
+	}
+}
+
+func TestWhoDoesNotWaitForALeaseHasWhatItHadBefore(t *testing.T) {
+	_, db, a, b, _ := three(t)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, steal := range []bool{false, true} {
+		if err := a.Acquire(gone, db, steal); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		a.knows(db, nil)
+	}
+	a.takes(db, false)
+	if err := a.Acquire(gone, db, true); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	a.knows(db, a)
+	b.takes(db, false)
+	b.tells(a)
+	if err := a.Acquire(gone, db, true); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	a.knows(db, a)
+	if c := a.table.own[db]; c != (claim{}) {
+		t.Errorf("it has %+v after what it did not wait for", c)
 	}
 }
 
@@ -233,7 +260,7 @@ func TestOfTwoThatAskAtOnceOneGetsIt(t *testing.T) {
 			}
 			switch at[i] {
 			case 1:
-				errs[i] = own.table.ask(db, false)
+				_, errs[i] = own.table.ask(db, false)
 			case 2:
 				own.tells(other)
 				answers[i] = other.says()
@@ -374,11 +401,59 @@ func TestMoreThanAHostMayHoldIsWrittenToWithoutALease(t *testing.T) {
 	var last ipns.Name
 	for i := range MaxVolumes + 1 {
 		last = volume(t, fmt.Sprint("v", i))
-		check(t, a.table.ask(last, false))
+		must(a.table.ask(last, false))(t)
 		check(t, a.table.confirm(last))
 	}
 	a.tells(b)
 	b.knows(volume(t, "v0"), a)
 	a.knows(last, nil)
 	b.knows(last, nil)
+}
+
+func TestWhoIsAboutToGiveALeaseUpSaysSoUntilItIsWantedAgain(t *testing.T) {
+	c := &clock{now: time.Unix(1_700_000_000, 0)}
+	a, b, v := newMember(t, c, "a"), newMember(t, c, "b"), volume(t, "v")
+	ending := func(when string, want bool) {
+		t.Helper()
+		a.tells(b)
+		for of, m := range map[string]*member{"the host itself": a, "the other one": b} {
+			if h, is := m.Holder(v); !is || h.Peer != a.o.Self || h.Ending != want {
+				t.Errorf("%s: %s says %+v, %v; want ending %v", when, of, h, is, want)
+			}
+		}
+	}
+	a.takes(v, false)
+	a.End(v, true)
+	ending("unmounted", true)
+	a.End(v, false)
+	ending("unmounted in vain", false)
+	a.End(v, true)
+	a.takes(v, false)
+	ending("mounted again", false)
+	b.End(v, true)
+	ending("another one ends it", false)
+	a.Release(v)
+	a.End(v, true)
+	a.tells(b)
+	if h, is := b.Holder(v); is {
+		t.Errorf("given up: %+v has it", h)
+	}
+}
+
+func TestWhoOnlyCommitsYieldsToWhoTookTheLeaseMeanwhile(t *testing.T) {
+	c, db, a, b, third := three(t)
+	a.takes(db, false)
+	a.End(db, true)
+	a.tells(b)
+	c.pass(DefaultDuration)
+	b.takes(db, false)
+	a = newMember(t, c, "a") // after it was away
+	a.Keep(db)
+	a.End(db, true)
+	a.tells(b, third)
+	b.knows(db, b)
+	b.tells(a, third)
+	a.knows(db, b)
+	third.knows(db, b)
+	a.refused(db, b)
 }

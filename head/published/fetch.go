@@ -19,6 +19,7 @@ const (
 	fetchProtocol = protocol.ID("/libp2p/fetch/0.0.1")
 	maxRequest    = 256
 	fetchTime     = 10 * time.Second
+	costFetch     = 5 // messages
 
 	fieldIdentifier protowire.Number = 1 // of a request: the routing key
 	fieldStatus     protowire.Number = 1 // of an answer
@@ -38,6 +39,9 @@ func (p *Publisher) serveFetch(s network.Stream) {
 }
 
 func (p *Publisher) fetch(s network.Stream) error {
+	if !p.guard.Charge(s.Conn().RemotePeer(), costFetch) {
+		return errors.New("it asks too often")
+	}
 	if err := s.SetDeadline(time.Now().Add(fetchTime)); err != nil {
 		return err
 	}
@@ -46,9 +50,9 @@ func (p *Publisher) fetch(s network.Stream) error {
 		return err
 	}
 	var answer []byte
-	if record, ok := p.record(name); ok {
+	if h, ok := p.published(name); ok {
 		answer = protowire.AppendTag(answer, fieldData, protowire.BytesType)
-		answer = protowire.AppendBytes(answer, record)
+		answer = protowire.AppendBytes(answer, h.Record)
 	} else {
 		answer = protowire.AppendTag(answer, fieldStatus, protowire.VarintType)
 		answer = protowire.AppendVarint(answer, statusNotFound)

@@ -3,11 +3,13 @@
 //
 // Start with [New]; [Publisher.Put] publishes a head, and keeps it published until there is a newer one or [Publisher.Drop].
 //
-// It guarantees: what is published is the head that was put, with an end of life that is never more than the lifetime
-// away, in a copy that is replaced before it is over; what comes from a peer is bounded before it is read.
+// It guarantees: what is published is the head that was put, no fork, with an end of life that is never more than the
+// lifetime away, in a copy that is replaced before it is over; what comes from a peer is bounded before it is read, in
+// size and number, and a peer that sends too much, or what is not signed, is no longer listened to.
 package published
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +23,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 
 	"github.com/volary/volary/head"
+	"github.com/volary/volary/head/flood"
 )
 
 const (
@@ -32,22 +35,26 @@ const (
 
 // Options of a Publisher. The zero value is useful.
 type Options struct {
-	// Known reports whether there is such a volume; of others it is not remembered who subscribes to them. Nil: only
-	// those that were put.
+	// Known reports whether there is such a volume; of others it is not remembered who subscribes to them. It must not
+	// wait for the Publisher. Nil: it is remembered of all, without a bound.
 	Known    func(volume ipns.Name) bool
 	Lifetime time.Duration // of a copy; DefaultLifetime if zero
 	Every    time.Duration // between two times that a copy is told; DefaultEvery if zero
 	Log      *slog.Logger  // nil discards
+
+	// Rate and Burst say how many messages a peer may send in a second, and at once after it was silent:
+	// flood.DefaultRate, and a burst that has room for a host with many volumes, unless set.
+	Rate, Burst int
 }
 
 // Publisher publishes volumes. It must be made by New; all methods are safe for concurrent use.
 type Publisher struct {
-	o    Options
-	h    host.Host
-	ps   *pubsub.PubSub
-	ctx  func() context.Context
-	end  context.CancelFunc
-	work sync.WaitGroup
+	o     Options
+	h     host.Host
+	ps    *pubsub.PubSub
+	guard *flood.Guard
+	end   context.CancelFunc
+	work  sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows
 	volumes map[ipns.Name]*volume
@@ -75,8 +82,8 @@ func New(ctx context.Context, h host.Host, o Options) (*Publisher, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &Publisher{o: o, h: h, volumes: map[ipns.Name]*volume{}}
+	p.guard = flood.New(flood.Options{Network: h.Network(), Rate: o.Rate, Burst: cmp.Or(o.Burst, burst), Log: o.Log})
 	ctx, p.end = context.WithCancel(ctx)
-	p.ctx = func() context.Context { return ctx }
 	var err error
 	if p.ps, err = p.newPubSub(ctx); err != nil {
 		p.end()
@@ -84,6 +91,7 @@ func New(ctx context.Context, h host.Host, o Options) (*Publisher, error) {
 	}
 	h.SetStreamHandler(fetchProtocol, p.serveFetch)
 	p.work.Go(func() { p.renew(ctx) })
+	p.work.Go(func() { p.guard.Run(ctx) })
 	return p, nil
 }
 
@@ -98,7 +106,8 @@ func (p *Publisher) Close() error {
 	return nil
 }
 
-// Put publishes a head from now on, in place of an older one; key is that of the volume.
+// Put publishes a head from now on, in place of an older one; key is that of the volume. A fork is not published: the
+// head that won over it is somewhere.
 func (p *Publisher) Put(ctx context.Context, key crypto.PrivKey, h head.Head) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -106,7 +115,7 @@ func (p *Publisher) Put(ctx context.Context, key crypto.PrivKey, h head.Head) er
 		return errors.New("publish: closed")
 	}
 	v := p.volumes[h.Volume]
-	if v != nil && head.Compare(h, v.head) <= 0 {
+	if h.IsFork() || v != nil && head.Compare(h, v.head) <= 0 {
 		return nil
 	}
 	copied, err := h.Copy(key, p.until(time.Now()))

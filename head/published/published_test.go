@@ -10,21 +10,26 @@ import (
 	"time"
 
 	"github.com/ipfs/boxo/ipns"
+	"github.com/ipfs/boxo/path"
 	"github.com/libp2p/go-libp2p"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/volary/volary/head"
 	"github.com/volary/volary/namespace"
+	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/dagcbor"
 )
 
 // wait is how long a test waits for what must come.
-const wait = 20 * time.Second
+const wait = time.Minute
 
 func must[T any](v T, err error) func(testing.TB) T {
 	return func(t testing.TB) T {
@@ -60,6 +65,22 @@ func key(t testing.TB, name string) crypto.PrivKey {
 func headOf(t testing.TB, name string, sequence uint64, state string) head.Head {
 	t.Helper()
 	return must(head.Sign(key(t, name), must(dagcbor.Encode(state))(t).Cid(), sequence, time.Unix(1700000000, 0)))(t)
+}
+
+// forkOf is a head of a branch that lost.
+func forkOf(t testing.TB, name string, sequence uint64) head.Head {
+	t.Helper()
+	winner := snapshot.State{CID: must(dagcbor.Encode("winner"))(t).Cid(), Sequence: 1}
+	c := snapshot.Commit{Sequence: sequence, Time: time.Unix(1700000000, 0), Fork: winner}
+	return must(head.SignCommit(key(t, name), must(dagcbor.Encode("fork"))(t).Cid(), &c))(t)
+}
+
+// plainRecord is a record of the key that is of something else than a volume's head.
+func plainRecord(t testing.TB, k crypto.PrivKey, sequence uint64) []byte {
+	t.Helper()
+	value := path.FromCid(must(dagcbor.Encode("x"))(t).Cid())
+	r := must(ipns.NewRecord(k, value, sequence, time.Now().Add(time.Hour), time.Minute, ipns.WithV1Compatibility(false)))(t)
+	return must(ipns.MarshalRecord(r))(t)
 }
 
 func newPublisher(t testing.TB, o Options) (*Publisher, host.Host) {
@@ -198,7 +219,10 @@ func TestOnlyWhatIsNewerIsPassedOn(t *testing.T) {
 		"what is told here":    {must(p.volumes[two.Volume].copy.Record, nil)(t), pubsub.ValidationIgnore},
 		"an older head":        {copied(headOf(t, "data", 1, "one"), 2*DefaultLifetime), pubsub.ValidationIgnore},
 		"another volume's":     {headOf(t, "other", 3, "three").Record, pubsub.ValidationReject},
-		"what is over":         {copied(three, -time.Hour), pubsub.ValidationReject},
+		"what is over":         {copied(three, -time.Hour), pubsub.ValidationIgnore},
+		"what never is over":   {three.Record, pubsub.ValidationIgnore},
+		"a fork":               {must(forkOf(t, "data", 9).Copy(key(t, "data"), time.Now().Add(time.Hour)))(t).Record, pubsub.ValidationIgnore},
+		"no head":              {plainRecord(t, key(t, "data"), 9), pubsub.ValidationReject},
 		"no record":            {[]byte("x"), pubsub.ValidationReject},
 		"what is cut":          {three.Record[:50], pubsub.ValidationReject},
 		"what is far too long": {make([]byte, ipns.MaxRecordSize+1), pubsub.ValidationReject},
@@ -214,7 +238,13 @@ func TestWhatAPeerTellsThatForgesIsNotPassedOn(t *testing.T) {
 	p, h := newPublisher(t, Options{Every: 50 * time.Millisecond})
 	check(t, p.Put(t.Context(), key(t, "data"), one))
 	forger, other := subscribe(t, one.Volume, h), subscribe(t, one.Volume, h)
-	other.next()
+	record := func(sequence uint64) []byte {
+		return must(headOf(t, "data", sequence, "x").Copy(key(t, "data"), time.Now().Add(time.Hour)))(t).Record
+	}
+	// What it says before there is a stream goes nowhere.
+	for seq := uint64(0); seq != 2; seq = must(other.next().Sequence())(t) {
+		check(t, forger.topic.Publish(t.Context(), record(2)))
+	}
 	for i := range 5 {
 		check(t, forger.topic.Publish(t.Context(), []byte{byte(i)}))
 	}
@@ -222,8 +252,7 @@ func TestWhatAPeerTellsThatForgesIsNotPassedOn(t *testing.T) {
 	const later, last = 10, 100
 	passed := map[uint64]bool{}
 	for i := range uint64(later) {
-		record := must(headOf(t, "data", 2+i, "x").Copy(key(t, "data"), time.Now().Add(time.Hour)))(t).Record
-		check(t, forger.topic.Publish(t.Context(), record))
+		check(t, forger.topic.Publish(t.Context(), record(3+i)))
 		passed[must(other.next().Sequence())(t)] = true // at least what is told again and again comes
 	}
 	check(t, p.Put(t.Context(), key(t, "data"), headOf(t, "data", last, "the last")))
@@ -233,6 +262,57 @@ func TestWhatAPeerTellsThatForgesIsNotPassedOn(t *testing.T) {
 	}
 	if len(passed) > later/2 {
 		t.Errorf("%d records of a peer that forges were passed on", len(passed)-2)
+	}
+}
+
+func TestAForkIsNotPublished(t *testing.T) {
+	one, fork := headOf(t, "data", 1, "one"), forkOf(t, "data", 5)
+	p, h := newPublisher(t, Options{})
+	other := &program{t: t, h: listening(t)}
+	check(t, other.h.Connect(t.Context(), peer.AddrInfo{ID: h.ID(), Addrs: h.Addrs()}))
+	check(t, p.Put(t.Context(), key(t, "data"), fork))
+	if got := other.fetch(h, one.Volume.RoutingKey()); got != nil {
+		t.Error("a fork is given")
+	}
+	check(t, p.Put(t.Context(), key(t, "data"), one))
+	check(t, p.Put(t.Context(), key(t, "data"), fork))
+	if r := must(ipns.UnmarshalRecord(other.fetch(h, one.Volume.RoutingKey())))(t); must(r.Sequence())(t) != 1 {
+		t.Error("a fork took the place of the head")
+	}
+}
+
+func TestAPeerThatFloodsIsDisconnectedAndOthersHear(t *testing.T) {
+	one, two := headOf(t, "data", 1, "one"), headOf(t, "data", 2, "two")
+	p, h := newPublisher(t, Options{Rate: 10, Burst: 20, Every: 100 * time.Millisecond})
+	check(t, p.Put(t.Context(), key(t, "data"), one))
+	rpc := must(proto.Marshal(&pb.RPC{Publish: []*pb.Message{{Data: []byte("x"), Topic: new(topicOf(one.Volume))}}}))(t)
+	for what, f := range map[string]struct {
+		protocol protocol.ID
+		say      []byte
+		times    int // on one stream
+	}{
+		"of records":   {pubsub.GossipSubID_v11, append(binary.AppendUvarint(nil, uint64(len(rpc))), rpc...), 10_000},
+		"of questions": {fetchProtocol, []byte{0}, 1},
+	} {
+		flooder := listening(t)
+		check(t, flooder.Connect(t.Context(), peer.AddrInfo{ID: h.ID(), Addrs: h.Addrs()}))
+		for over := time.Now().Add(wait); flooder.Network().Connectedness(h.ID()) == network.Connected; {
+			if time.Now().After(over) {
+				t.Fatalf("a flood %s goes on", what)
+			}
+			s, err := flooder.NewStream(network.WithNoDial(t.Context(), "test"), h.ID(), f.protocol)
+			for i := 0; err == nil && i < f.times; i++ {
+				_, err = s.Write(f.say)
+			}
+			if err == nil {
+				_ = s.Close()
+			}
+		}
+	}
+	other := subscribe(t, one.Volume, h)
+	check(t, p.Put(t.Context(), key(t, "data"), two))
+	for seq := uint64(0); seq != 2; {
+		seq = must(other.next().Sequence())(t)
 	}
 }
 

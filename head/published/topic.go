@@ -1,7 +1,6 @@
 package published
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/base64"
@@ -14,6 +13,8 @@ import (
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/volary/volary/head"
+	"github.com/volary/volary/head/flood"
 	"github.com/volary/volary/namespace"
 )
 
@@ -22,6 +23,10 @@ const (
 	// maxRPC bounds what is read from a peer at once, maxTopics how many topics it may name then.
 	maxRPC    = 256 << 10
 	maxTopics = 4096
+	// burst has room for a host that tells all of its volumes again.
+	burst = 20_000
+	// farthest is for how many lifetimes a record of another host may be good: its clock may be wrong.
+	farthest = 3
 )
 
 // topicOf is the topic on which everybody tells of an IPNS name.
@@ -49,13 +54,14 @@ func (p *Publisher) newPubSub(ctx context.Context) (*pubsub.PubSub, error) {
 		pubsub.WithMaxControlMessageSize(maxRPC),
 		pubsub.WithPeerScore(
 			&pubsub.PeerScoreParams{
-				AppSpecificScore:       func(peer.ID) float64 { return 0 },
+				AppSpecificScore: p.guard.Score, AppSpecificWeight: 1,
 				BehaviourPenaltyWeight: -1, BehaviourPenaltyThreshold: 6, BehaviourPenaltyDecay: 0.9,
 				DecayInterval: time.Second, DecayToZero: 0.01, RetainScore: 10 * time.Minute,
 				Topics: map[string]*pubsub.TopicScoreParams{},
 			},
 			&pubsub.PeerScoreThresholds{GossipThreshold: -50, PublishThreshold: -75, GraylistThreshold: -100},
 		),
+		pubsub.WithAppSpecificRpcInspector(p.guard.Inspect),
 		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(filter{p}, maxTopics)),
 	)
 }
@@ -110,36 +116,33 @@ func (p *Publisher) validate(name ipns.Name, from peer.ID, data []byte) pubsub.V
 	if from == p.h.ID() {
 		return pubsub.ValidationAccept
 	}
-	r, err := ipns.UnmarshalRecord(data)
-	if err != nil || ipns.ValidateWithName(r, name) != nil {
+	h, err := head.Verify(name, data)
+	if err != nil {
+		p.guard.Charge(from, flood.Invalid)
 		return pubsub.ValidationReject
 	}
-	ours, ok := p.record(name)
-	if !ok || bytes.Equal(ours, data) {
-		return pubsub.ValidationIgnore
-	}
-	if o, err := ipns.UnmarshalRecord(ours); err != nil || !newer(r, o) {
+	ours, ok := p.published(name)
+	now := time.Now()
+	// Hosts of the namespace have records of forks, and such as are good for ever. Neither is for others. One that is
+	// over is no forgery: a clock may be wrong.
+	if !ok || h.IsFork() || h.EndOfLife.Before(now) || h.EndOfLife.After(now.Add(farthest*p.o.Lifetime)) || !newer(h, ours) {
 		return pubsub.ValidationIgnore
 	}
 	return pubsub.ValidationAccept
 }
 
 // newer reports whether IPFS programs take a record for newer than another one of the same name.
-func newer(a, b *ipns.Record) bool {
-	seqA, errA := a.Sequence()
-	seqB, errB := b.Sequence()
-	endA, errC := a.Validity()
-	endB, errD := b.Validity()
-	return errors.Join(errA, errB, errC, errD) == nil && cmp.Or(cmp.Compare(seqA, seqB), endA.Compare(endB)) > 0
+func newer(a, b head.Head) bool {
+	return cmp.Or(cmp.Compare(a.Sequence, b.Sequence), a.EndOfLife.Compare(b.EndOfLife)) > 0
 }
 
-// record is what is published of a volume.
-func (p *Publisher) record(name ipns.Name) ([]byte, bool) {
+// published is what is told of a volume.
+func (p *Publisher) published(name ipns.Name) (head.Head, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	v := p.volumes[name]
 	if v == nil {
-		return nil, false
+		return head.Head{}, false
 	}
-	return v.copy.Record, true
+	return v.copy, true
 }

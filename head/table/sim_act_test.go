@@ -3,7 +3,6 @@ package table_test
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/ipfs/boxo/ipns"
@@ -41,8 +40,12 @@ func (x *node) forkOf(volume ipns.Name, parents []cid.Cid) (snapshot.State, erro
 		return snapshot.State{}, nil
 	}
 	check(x.s.t, err)
-	after := slices.ContainsFunc(parents, func(c cid.Cid) bool { return c == v.Head.Commit || x.s.ancestors(c)[v.Head.Commit] })
-	return head.ForkOf(x.s.t.Context(), x, v.Head, after, parents...)
+	newest := snapshot.State{CID: v.Head.Commit, Sequence: v.Head.Sequence}
+	lost, err := snapshot.Losing(x.s.t.Context(), x, newest, v.Head.IsFork(), parents...)
+	if err != nil || !lost {
+		return snapshot.State{}, err
+	}
+	return snapshot.BranchOf(x.s.t.Context(), x, volume.String(), parents...)
 }
 
 func (x *node) finish(key crypto.PrivKey, c *snapshot.Commit, err error, parents []cid.Cid) (head.Head, error) {

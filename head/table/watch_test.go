@@ -17,7 +17,7 @@ import (
 // next is the next change, which is there or comes within a moment.
 func next(t *testing.T, w *table.Watcher) table.Change {
 	t.Helper()
-	ctx, done := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, done := context.WithTimeout(t.Context(), time.Minute)
 	defer done()
 	return must(w.Next(ctx))(t)
 }

@@ -75,8 +75,9 @@ func (x *Exchange) ask(r *remote, ws []*want) {
 	defer cancel()
 	stop := x.whenUnwanted(ws, cancel)
 	defer stop()
-	brought, lacks, err := x.request(ctx, r, ws)
-	if err != nil && ctx.Err() == nil && !errors.Is(err, snapshot.ErrDamaged) {
+	got, err := x.request(ctx, r, ws)
+	otherwise := errors.Is(err, errLane) // it can be asked again, over a stream
+	if err != nil && ctx.Err() == nil && !errors.Is(err, snapshot.ErrDamaged) && !otherwise {
 		x.failures.Add(1)
 		x.log.Debug("peer did not answer", logPeer, r.id, logError, err)
 		x.failed(r)
@@ -87,14 +88,16 @@ func (x *Exchange) ask(r *remote, ws []*want) {
 	for _, w := range ws {
 		w.flights--
 	}
-	for _, w := range lacks {
+	for _, w := range got.lacks {
 		w.asked[r] = true
 	}
-	if brought > 0 {
+	if got.blocks > 0 {
 		r.barren, r.failures = time.Time{}, 0
-	} else if ctx.Err() == nil {
+	} else if ctx.Err() == nil && !otherwise {
 		r.barren = time.Now().Add(barrenTime)
 	}
+	r.came += got.bytes
+	x.openLanes(r)
 	x.dispatch()
 }
 
@@ -114,19 +117,31 @@ func (x *Exchange) whenUnwanted(ws []*want, cancel func()) (stop func()) {
 	return func() { close(ended) }
 }
 
-// request returns how many blocks a peer brought, and which wants it lacks. Those that its answer did not speak of it
-// can be asked for again.
-func (x *Exchange) request(ctx context.Context, r *remote, ws []*want) (brought int, lacks []*want, err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("blocks of peer %s: %w", r.id, err)
-		}
-	}()
+// received is what an answer had.
+type received struct {
+	blocks, bytes int
+	lacks         []*want // what the peer said that it lacks; what it did not speak of can be asked for again
+}
+
+// request asks a peer, over a lane if there is one.
+func (x *Exchange) request(ctx context.Context, r *remote, ws []*want) (got received, err error) {
+	if conn := x.takeLane(r); conn != nil {
+		got, err = x.overLane(ctx, conn, r, ws)
+	} else {
+		got, err = x.overStream(ctx, r, ws)
+	}
+	if err != nil {
+		err = fmt.Errorf("blocks of peer %s: %w", r.id, err)
+	}
+	return got, err
+}
+
+func (x *Exchange) overStream(ctx context.Context, r *remote, ws []*want) (got received, err error) {
 	opening, done := context.WithTimeout(ctx, x.o.Stall)
 	defer done()
 	stream, err := x.host.NewStream(network.WithNoDial(opening, "exchange"), r.id, Protocol)
 	if err != nil {
-		return 0, nil, err
+		return got, err
 	}
 	defer func() {
 		if err != nil {
@@ -137,47 +152,58 @@ func (x *Exchange) request(ctx context.Context, r *remote, ws []*want) (brought 
 	}()
 	stop := context.AfterFunc(ctx, func() { stream.Reset() })
 	defer stop()
-	cs := make([]cid.Cid, len(ws))
-	for i, w := range ws {
-		cs[i] = w.c
-	}
 	if err := stream.SetDeadline(time.Now().Add(x.o.Stall)); err != nil {
-		return 0, nil, err
+		return got, err
 	}
-	if _, err := stream.Write(encodeRequest(cs)); err != nil {
-		return 0, nil, err
+	if _, err := stream.Write(encodeRequest(cidsOf(ws))); err != nil {
+		return got, err
 	}
 	if err := stream.CloseWrite(); err != nil {
-		return 0, nil, err
+		return got, err
 	}
+	got, err = x.receive(stream, r, ws)
+	if err == io.EOF {
+		if len(got.lacks)+got.blocks == 0 {
+			return got, io.ErrUnexpectedEOF
+		}
+		err = nil
+	}
+	return got, err
+}
+
+// source is what an answer is read from.
+type source interface {
+	io.Reader
+	SetReadDeadline(time.Time) error
+}
+
+// receive hands out the answer to a request. The error is that of its end, io.EOF or errEnd, if that comes before
+// everything was spoken of.
+func (x *Exchange) receive(from source, r *remote, ws []*want) (got received, err error) {
 	var keep keeper
 	defer func() { keep.flush(x) }()
-	for i, total := 0, 0; i < len(ws); i++ {
-		b, err := x.readBlock(stream, cs[i])
+	for _, w := range ws {
+		b, err := x.readBlock(from, w.c)
 		switch {
-		case err == io.EOF && i > 0:
-			return brought, lacks, nil
-		case err == io.EOF:
-			return 0, nil, io.ErrUnexpectedEOF
 		case errors.Is(err, snapshot.ErrDamaged):
 			x.wrong.Add(1)
 			x.log.Warn("peer sent wrong bytes", logPeer, r.id, logError, err)
-			x.lied(r, ws[i])
-			return brought, lacks, err
+			x.lied(r, w)
+			return got, err
 		case err != nil:
-			return brought, lacks, err
+			return got, err
 		case b == nil:
-			lacks = append(lacks, ws[i])
+			got.lacks = append(got.lacks, w)
 			continue
 		}
-		if total += len(b.RawData()); total > maxAnswer {
-			return brought, lacks, fmt.Errorf("an answer of more than %d bytes", maxAnswer)
+		if got.bytes += len(b.RawData()); got.bytes > maxAnswer {
+			return got, fmt.Errorf("an answer of more than %d bytes", maxAnswer)
 		}
-		brought++
-		x.deliver(ws[i], b)
+		got.blocks++
+		x.deliver(w, b)
 		keep.add(x, b)
 	}
-	return brought, lacks, nil
+	return got, nil
 }
 
 // keeper stores blocks, some at a time.
@@ -208,20 +234,20 @@ func (k *keeper) flush(x *Exchange) {
 }
 
 // readBlock reads the answer for one CID; nil if the peer lacks the block.
-func (x *Exchange) readBlock(stream network.Stream, c cid.Cid) (blocks.Block, error) {
-	if err := stream.SetReadDeadline(time.Now().Add(x.o.Stall)); err != nil {
+func (x *Exchange) readBlock(from source, c cid.Cid) (blocks.Block, error) {
+	if err := from.SetReadDeadline(time.Now().Add(x.o.Stall)); err != nil {
 		return nil, err
 	}
-	size, there, err := readHeader(stream)
+	size, there, err := readHeader(from)
 	if err != nil || !there {
 		return nil, err
 	}
 	data := make([]byte, size)
 	for at := 0; at < size; {
-		if err := stream.SetReadDeadline(time.Now().Add(x.o.Stall)); err != nil {
+		if err := from.SetReadDeadline(time.Now().Add(x.o.Stall)); err != nil {
 			return nil, err
 		}
-		n, err := io.ReadFull(stream, data[at:min(at+piece, size)])
+		n, err := io.ReadFull(from, data[at:min(at+piece, size)])
 		at += n
 		if err != nil {
 			return nil, noEOF(err)

@@ -58,6 +58,7 @@ type Options struct {
 
 	Behind Source             // asked for what no peer has; nil: nobody is
 	Allow  func(peer.ID) bool // whether a peer is served; nil: all that are connected are
+	Lanes  Lanes              // nil: streams carry all
 	Logger *slog.Logger       // nil discards
 }
 
@@ -132,13 +133,16 @@ func New(ctx context.Context, h host.Host, local snapshot.Blocks, o Options) (*E
 		return nil, fmt.Errorf("watch peers: %w", err)
 	}
 	x.ctx, x.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	x.server = &server{x: x, ofPeer: map[peer.ID]int{}}
+	x.server = &server{x: x, ofPeer: map[peer.ID][]*answer{}, refused: map[peer.ID]time.Time{}}
 	x.server.buffers.New = func() any {
 		b := make([]byte, 0, written+snapshot.MaxBlockSize+headerSize)
 		return &b
 	}
 	x.bitswap = newSwap(x)
 	h.SetStreamHandler(Protocol, x.server.handle)
+	if o.Lanes != nil {
+		o.Lanes.ServeLanes(x.server.serveLane)
+	}
 	for _, p := range h.Network().Peers() {
 		x.look(p)
 	}
@@ -151,6 +155,9 @@ func (x *Exchange) Close() error {
 	x.mu.Lock()
 	again := x.closed
 	x.closed = true
+	for _, r := range x.peers {
+		x.closeUnused(r, true)
+	}
 	x.mu.Unlock()
 	if again {
 		return nil

@@ -2,6 +2,7 @@ package exchange_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -109,7 +110,7 @@ func TestALiarAloneIsNoSource(t *testing.T) {
 			t.Parallel()
 			a := newHost(t)
 			o := fast()
-			o.Timeout = time.Second
+			o.Timeout = 4 * time.Second
 			x := newExchange(t, a, memory(t), o)
 			connect(t, a, liar(t, lie))
 			if _, err := x.Get(t.Context(), want.Cid()); !errors.Is(err, snapshot.ErrNotFetched) {
@@ -147,8 +148,7 @@ func TestAPeerThatDiesIsNotWaitedFor(t *testing.T) {
 func TestRequestsThatAreNoneAreRefused(t *testing.T) {
 	want := blockstest.Random(1, 1, 3000)
 	b := serving(t, want...)
-	a := newHost(t)
-	connect(t, a, b)
+	right := append([]byte{1, 36}, want[0].Cid().Bytes()...)
 	for name, request := range map[string][]byte{
 		"empty":             {},
 		"no CIDs":           {0},
@@ -158,23 +158,72 @@ func TestRequestsThatAreNoneAreRefused(t *testing.T) {
 		"a CID too long":    append([]byte{1, 0x81, 1}, make([]byte, 129)...),
 		"a CID cut off":     append([]byte{1, 36}, want[0].Cid().Bytes()[:20]...),
 		"no CID":            append([]byte{1, 36}, make([]byte, 36)...),
-		"more than it says": append(append([]byte{1, 36}, want[0].Cid().Bytes()...), 1),
+		"more than it says": append(right[:len(right):len(right)], 1),
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, err := a.NewStream(t.Context(), b.ID(), exchange.Protocol)
+			a := newHost(t)
+			connect(t, a, b)
+			if got, err := answerTo(t, a, b, request); err == nil || len(got) != 0 {
+				t.Fatalf("answered %x, %v", got, err)
+			}
+			if name == "empty" || name == "a CID cut off" {
+				return // it may be the network's fault
+			}
+			if got, err := answerTo(t, a, b, right); err == nil || len(got) != 0 {
+				t.Fatalf("after that, %d bytes were answered, %v", len(got), err)
+			}
+		})
+	}
+	a := newHost(t)
+	connect(t, a, b)
+	wantAll(t, newExchange(t, a, memory(t), exchange.Options{}), want)
+}
+
+// answerTo is all that a host answers to a request.
+func answerTo(t *testing.T, a, b host.Host, request []byte) ([]byte, error) {
+	t.Helper()
+	s, err := a.NewStream(t.Context(), b.ID(), exchange.Protocol)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Reset()
+	s.SetDeadline(time.Now().Add(5 * time.Second))
+	s.Write(request)
+	s.CloseWrite()
+	return io.ReadAll(s)
+}
+
+func TestManyWhoAskAndNeverReadDoNotKeepOthersFromAnswers(t *testing.T) {
+	bs := blockstest.Random(1, 8, snapshot.MaxBlockSize)
+	b := serving(t, bs...)
+	request := []byte{byte(len(bs))}
+	for _, blk := range bs {
+		request = append(append(request, 36), blk.Cid().Bytes()...)
+	}
+	// So many that all answers that there can be are theirs.
+	for range 9 {
+		greedy := newHost(t)
+		connect(t, greedy, b)
+		for range 16 {
+			s, err := greedy.NewStream(t.Context(), b.ID(), exchange.Protocol)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer s.Reset()
-			s.SetDeadline(time.Now().Add(5 * time.Second))
 			s.Write(request)
 			s.CloseWrite()
-			if got, err := io.ReadAll(s); err == nil || len(got) != 0 {
-				t.Fatalf("answered %x, %v", got, err)
-			}
-		})
+		}
 	}
-	wantAll(t, newExchange(t, a, memory(t), exchange.Options{}), want)
+	a := newHost(t)
+	connect(t, a, b)
+	ctx, done := context.WithTimeout(t.Context(), 20*time.Second)
+	defer done()
+	x := newExchange(t, a, memory(t), exchange.Options{})
+	for _, blk := range bs {
+		if _, err := x.Get(ctx, blk.Cid()); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func TestOneWhoAsksAndNeverReadsIsBounded(t *testing.T) {

@@ -36,6 +36,11 @@ type remote struct {
 	wrong    int       // blocks that were others
 	until    time.Time
 	gone     bool
+
+	came   int // bytes, since it had no lanes last
+	lanes  int // that there are, or are being opened
+	unused []unused
+	noLane time.Time // until when none is opened
 }
 
 // watch keeps account of who is connected, until Close.
@@ -82,6 +87,7 @@ func (x *Exchange) look(p peer.ID) {
 	case !there || !owns && !swaps:
 		if r != nil {
 			r.gone = true
+			x.closeUnused(r, true)
 			delete(x.peers, p)
 		}
 	case r == nil:
@@ -100,6 +106,9 @@ func (x *Exchange) again() {
 		if w.flights == 0 && len(w.asked) > 0 && now.Sub(w.since) > askAgain {
 			clear(w.asked)
 		}
+	}
+	for _, r := range x.peers {
+		x.closeUnused(r, false)
 	}
 	for p, until := range x.banned {
 		if now.After(until) {

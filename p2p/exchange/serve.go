@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +26,9 @@ const (
 	answers       = 128
 	// written is how many bytes are collected before they are sent.
 	written = 128 << 10
+	// refuseTime is how long one is not answered who sent a malformed request; that is remembered of so many at most.
+	refuseTime  = time.Minute
+	mostRefused = 1024
 )
 
 // server answers the requests of peers.
@@ -31,12 +36,16 @@ type server struct {
 	x       *Exchange
 	buffers sync.Pool // of *[]byte
 
-	mu     sync.Mutex
-	ofPeer map[peer.ID]int
-	all    int
-	closed bool
-	work   sync.WaitGroup
+	mu      sync.Mutex
+	ofPeer  map[peer.ID][]*answer // those that are being made, the oldest first
+	all     int
+	refused map[peer.ID]time.Time // until when they are not answered, as what they sent was malformed
+	closed  bool
+	work    sync.WaitGroup
 }
+
+// answer is one that is being made.
+type answer struct{ reset func() error }
 
 // intoGetter is what blocks have beyond [snapshot.Blocks] if they read into the caller's memory.
 type intoGetter interface {
@@ -48,27 +57,80 @@ type uncheckedGetter interface {
 	GetUnchecked(ctx context.Context, c cid.Cid, buf []byte) ([]byte, error)
 }
 
-// enter takes one of the places of a peer.
-func (s *server) enter(p peer.ID) bool {
+// enter takes one of the places of a peer; nil if it gets none. Where all places are taken, one who has fewer gets that of
+// one who has more: some who ask and do not read must not keep all others waiting.
+func (s *server) enter(p peer.ID, reset func() error) *answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.all >= answers || s.ofPeer[p] >= answersOfPeer {
+	if s.closed || len(s.ofPeer[p]) >= answersOfPeer || s.refuses(p) || s.all >= answers && !s.makeRoom(len(s.ofPeer[p])+1) {
+		return nil
+	}
+	a := &answer{reset}
+	s.all++
+	s.ofPeer[p] = append(s.ofPeer[p], a)
+	s.work.Add(1)
+	return a
+}
+
+// makeRoom ends the oldest answer to who has the most, if that are more than some. It is called with mu held.
+func (s *server) makeRoom(than int) bool {
+	var most peer.ID
+	for p, all := range s.ofPeer {
+		if len(all) > max(than, len(s.ofPeer[most])) {
+			most = p
+		}
+	}
+	if most == "" {
 		return false
 	}
-	s.all++
-	s.ofPeer[p]++
-	s.work.Add(1)
+	oldest := s.ofPeer[most][0]
+	s.forget(most, oldest)
+	oldest.reset()
 	return true
 }
 
-func (s *server) leave(p peer.ID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// forget gives the place of an answer back, unless that has been done. It is called with mu held.
+func (s *server) forget(p peer.ID, a *answer) {
+	all := s.ofPeer[p]
+	i := slices.Index(all, a)
+	if i < 0 {
+		return
+	}
 	s.all--
-	if s.ofPeer[p]--; s.ofPeer[p] == 0 {
+	if s.ofPeer[p] = slices.Delete(all, i, i+1); len(s.ofPeer[p]) == 0 {
 		delete(s.ofPeer, p)
 	}
+}
+
+func (s *server) leave(p peer.ID, a *answer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forget(p, a)
 	s.work.Done()
+}
+
+// refuses reports whether a peer is not answered for now. It is called with mu held.
+func (s *server) refuses(p peer.ID) bool {
+	until, is := s.refused[p]
+	if is && time.Now().After(until) {
+		delete(s.refused, p)
+		return false
+	}
+	return is
+}
+
+// refuse has a peer not be answered for a while, and says so once.
+func (s *server) refuse(p peer.ID, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refuses(p) {
+		return
+	}
+	if len(s.refused) >= mostRefused {
+		clear(s.refused)
+	}
+	s.refused[p] = time.Now().Add(refuseTime)
+	s.x.log.Warn("request refused; the peer is not answered for a while", logPeer, p, logError, err)
 }
 
 func (s *server) close() {
@@ -80,18 +142,23 @@ func (s *server) close() {
 
 func (s *server) handle(stream network.Stream) {
 	p := stream.Conn().RemotePeer()
-	if !s.x.o.allows(p) || !s.enter(p) {
+	if !s.x.o.allows(p) {
 		stream.Reset()
 		return
 	}
-	defer s.leave(p)
+	a := s.enter(p, stream.Reset)
+	if a == nil {
+		stream.Reset()
+		return
+	}
+	defer s.leave(p, a)
 	stop := context.AfterFunc(s.x.ctx, func() { stream.Reset() })
 	defer stop()
 	if err := s.answer(s.x.ctx, stream); err != nil {
-		stream.Reset()
 		if errors.Is(err, errRequest) {
-			s.x.log.Warn("request refused", logPeer, p, logError, err)
+			s.refuse(p, err) // before the peer knows, and asks again
 		}
+		stream.Reset()
 		return
 	}
 	stream.Close()
@@ -105,14 +172,25 @@ func (s *server) answer(ctx context.Context, stream network.Stream) error {
 	if err != nil {
 		return err
 	}
+	return s.send(ctx, stream, cs, nil)
+}
+
+// sink is what an answer is written to.
+type sink interface {
+	io.Writer
+	SetWriteDeadline(time.Time) error
+}
+
+// send sends the answer to a request, and what ends it.
+func (s *server) send(ctx context.Context, to sink, cs []cid.Cid, end []byte) (err error) {
 	buf := s.buffers.Get().(*[]byte)
 	defer s.buffers.Put(buf)
 	out, sent := (*buf)[:0], 0
 	flush := func() error {
-		if err := stream.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+		if err := to.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
 			return err
 		}
-		_, err := stream.Write(out)
+		_, err := to.Write(out)
 		out = out[:0]
 		return err
 	}
@@ -131,6 +209,7 @@ func (s *server) answer(ctx context.Context, stream network.Stream) error {
 			}
 		}
 	}
+	out = append(out, end...)
 	return flush()
 }
 

@@ -76,10 +76,10 @@ func (x *Exchange) swap() {
 			kubos = append(kubos, r)
 		}
 	}
-	s := x.bitswap
-	if s == nil || len(kubos) == 0 {
+	if len(kubos) == 0 {
 		return
 	}
+	s := x.bitswap
 	var ws []*want
 	for _, w := range x.queue {
 		if w.swapped || w.flights > 0 || x.held > x.o.Held && !w.urgent || x.asksOwn(w) {

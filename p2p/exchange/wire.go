@@ -2,10 +2,12 @@ package exchange
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/ipfs/go-cid"
 	"github.com/multiformats/go-varint"
@@ -26,9 +28,17 @@ const (
 	maxAnswer = enough + snapshot.MaxBlockSize + maxAsked*headerSize
 	// headerSize is that of the number before each block: 0 for one that is absent, else its size plus 1, big-endian.
 	headerSize = 4
+	// maxRequest is the most that a request has, in bytes.
+	maxRequest = 1 + maxAsked*(2+maxCID)
 )
 
-var errRequest = errors.New("malformed request for blocks")
+// endOfAnswer is behind the answers of a lane, which goes on: in the place of a header, it says that there is none.
+var endOfAnswer = []byte{0xff, 0xff, 0xff, 0xff}
+
+var (
+	errRequest = errors.New("malformed request for blocks")
+	errEnd     = errors.New("end of the answer")
+)
 
 // encodeRequest encodes a list of 1 to maxAsked CIDs: its length, and each with its own.
 func encodeRequest(cs []cid.Cid) []byte {
@@ -38,6 +48,29 @@ func encodeRequest(cs []cid.Cid) []byte {
 		b = append(b, c.Bytes()...)
 	}
 	return b
+}
+
+// encodeLaneRequest is a request before which its length is.
+func encodeLaneRequest(cs []cid.Cid) []byte {
+	b := encodeRequest(cs)
+	return append(varint.ToUvarint(uint64(len(b))), b...)
+}
+
+// readLaneRequest reads what encodeLaneRequest made.
+func readLaneRequest(r *bufio.Reader) ([]cid.Cid, error) {
+	n, err := readLength(r, maxRequest)
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, n)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return nil, err
+	}
+	cs, err := readRequest(bufio.NewReader(bytes.NewReader(b)))
+	if err != nil && !errors.Is(err, errRequest) {
+		return nil, fmt.Errorf("%w: %w", errRequest, err) // all of it is there
+	}
+	return cs, err
 }
 
 // readRequest reads what encodeRequest made, up to its end. Errors that are not of r wrap errRequest.
@@ -94,7 +127,8 @@ func appendHeader(b []byte, size int, there bool) []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(size)+1)
 }
 
-// readHeader reads how large the next block is. The error is io.EOF where the answer ends between blocks.
+// readHeader reads how large the next block is. The error is io.EOF where what is read ends between blocks, and errEnd
+// where the answer does.
 func readHeader(r io.Reader) (size int, there bool, _ error) {
 	var h [headerSize]byte
 	if _, err := io.ReadFull(r, h[:]); err != nil {
@@ -103,6 +137,8 @@ func readHeader(r io.Reader) (size int, there bool, _ error) {
 	switch n := binary.BigEndian.Uint32(h[:]); {
 	case n == 0:
 		return 0, false, nil
+	case n == math.MaxUint32:
+		return 0, false, errEnd
 	case n-1 > snapshot.MaxBlockSize:
 		return 0, false, fmt.Errorf("a block of %d bytes, more than %d", n-1, snapshot.MaxBlockSize)
 	default:

@@ -49,6 +49,7 @@ func TestRequestsAndAnswersStayAsTheyAre(t *testing.T) {
 	}
 	golden(t, "request.bin", encodeRequest(cs))
 	golden(t, "answer.bin", answer)
+	golden(t, "lane.bin", append(encodeLaneRequest(cs), append(answer, endOfAnswer...)...))
 	got, err := readRequest(bufio.NewReader(bytes.NewReader(encodeRequest(cs))))
 	if err != nil {
 		t.Fatal(err)
@@ -88,13 +89,33 @@ func FuzzRequestReencodesToTheSame(f *testing.F) {
 	})
 }
 
+func FuzzLaneRequestReencodesToTheSame(f *testing.F) {
+	f.Add(encodeLaneRequest([]cid.Cid{blockstest.Raw([]byte("one")).Cid()}))
+	f.Add([]byte{2, 1, 0x24})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		in := bytes.NewReader(data)
+		cs, err := readLaneRequest(bufio.NewReader(in))
+		if err != nil {
+			return
+		}
+		if again := encodeLaneRequest(cs); !bytes.HasPrefix(data, again) {
+			t.Fatalf("%x was read, and is %x", data, again)
+		}
+	})
+}
+
 func FuzzAnswerHeader(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 0})
 	f.Add([]byte{0, 0x20, 0, 1})
 	f.Add([]byte{0, 0x20, 0, 2})
+	f.Add(endOfAnswer)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		n, there, err := readHeader(bytes.NewReader(data))
 		switch {
+		case err == errEnd:
+			if !bytes.HasPrefix(data, endOfAnswer) {
+				t.Fatalf("%x is an end", data)
+			}
 		case err != nil:
 			if len(data) >= headerSize && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
 				t.Fatal(err)

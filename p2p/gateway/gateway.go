@@ -1,7 +1,7 @@
 // Package gateway gets blocks from trustless HTTP gateways.
 //
 // Start with [New]. A gateway is asked for raw blocks (the Trustless Gateway Specification's ?format=raw), one request
-// each, several at a time. Nothing it says is believed: bytes that do not match their CID are never returned, no answer
+// each, several at a time; [Gateways.DAG] asks for all of a DAG at once, as a CAR. Nothing it says is believed: bytes that do not match their CID are never returned, no answer
 // is read beyond the size of a block, and a gateway that does not answer, or not with what it was asked for, rests while
 // the next one is asked. What none has is [snapshot.ErrNotFetched], and the error says what each of them said.
 package gateway
@@ -147,12 +147,12 @@ func (g *Gateways) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
 	if len(said) == 0 {
 		said = append(said, errors.New("there is no gateway"))
 	}
-	return nil, &notFetched{c, said}
+	return nil, &notFetched{"block " + c.String(), said}
 }
 
 // notFetched is an [snapshot.ErrNotFetched] that says what each gateway said, and is none of it.
 type notFetched struct {
-	c    cid.Cid
+	what string
 	said []error
 }
 
@@ -161,7 +161,7 @@ func (e *notFetched) Error() string {
 	for i, err := range e.said {
 		texts[i] = err.Error()
 	}
-	return fmt.Sprintf("get block %s: %v: %s", e.c, snapshot.ErrNotFetched, strings.Join(texts, "; "))
+	return fmt.Sprintf("get %s: %v: %s", e.what, snapshot.ErrNotFetched, strings.Join(texts, "; "))
 }
 
 func (e *notFetched) Unwrap() error { return snapshot.ErrNotFetched }
@@ -237,7 +237,7 @@ func (g *Gateways) fetch(ctx context.Context, gw *gateway, c cid.Cid) ([]byte, e
 	case res.StatusCode == http.StatusNotFound, res.StatusCode == http.StatusGone:
 		return nil, errAbsent
 	case res.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("it answered %s", res.Status)
+		return nil, fmt.Errorf("it answered %d %s", res.StatusCode, http.StatusText(res.StatusCode)) // not what it says: that may be anything
 	case res.ContentLength > snapshot.MaxBlockSize:
 		return nil, fmt.Errorf("a block of %d bytes, more than %d", res.ContentLength, snapshot.MaxBlockSize)
 	}

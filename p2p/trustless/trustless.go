@@ -1,8 +1,8 @@
 // Package trustless serves blocks over HTTP as a trustless gateway does.
 //
 // Start with [Handler]. It answers the Trustless Gateway Specification: GET and HEAD of /ipfs/CID as a raw block or as a
-// CAR of a DAG or a part of it, which whoever asks can check. Files as files are refused, and so is what would have to
-// be resolved or got from elsewhere.
+// CAR of a DAG or a part of it, and of /ipns/NAME as an IPNS record, which whoever asks can check. Files as files are
+// refused, and so is what would have to be resolved or got from elsewhere.
 package trustless
 
 import (
@@ -32,8 +32,8 @@ const (
 	stall = 30 * time.Second
 )
 
-// Handler answers requests with what is in b, which does not fetch.
-func Handler(b snapshot.Blocks) (http.Handler, error) {
+// Handler answers requests with what is in b, which does not fetch, and records; nil: there are none.
+func Handler(b snapshot.Blocks, records Records) (http.Handler, error) {
 	store := blockStore{b}
 	backend, err := gateway.NewBlocksBackend(blockservice.New(store, offline.Exchange(store)))
 	if err != nil {
@@ -46,6 +46,9 @@ func Handler(b snapshot.Blocks) (http.Handler, error) {
 	}, backend)
 	mux := http.NewServeMux()
 	mux.Handle("/ipfs/", h)
+	if records != nil {
+		mux.HandleFunc("/ipns/{name}", records.serve)
+	}
 	return mux, nil
 }
 

@@ -46,7 +46,7 @@ func serve(t *testing.T, bs ...blocks.Block) string {
 	if err := m.Put(t.Context(), bs...); err != nil {
 		t.Fatal(err)
 	}
-	h, err := trustless.Handler(m)
+	h, err := trustless.Handler(m, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,5 +120,30 @@ func TestOnlyWhatCanBeCheckedIsServed(t *testing.T) {
 	res.Body.Close()
 	if res.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("POST: %s", res.Status)
+	}
+}
+
+func TestADAGIsGotThroughItWithOneRequest(t *testing.T) {
+	bs := dag(t)
+	root := bs[len(bs)-1].Cid()
+	g, err := gateway.New(gateway.Options{URLs: []string{serve(t, append(bs, blockstest.Random(3, 2, 1000)...)...)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { g.Close() })
+	came := map[string]bool{}
+	for b, err := range g.DAG(t.Context(), root) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		came[b.Cid().String()] = true
+	}
+	for _, b := range bs {
+		if !came[b.Cid().String()] {
+			t.Errorf("%s did not come", b.Cid())
+		}
+	}
+	if len(came) != len(bs) {
+		t.Errorf("%d blocks came, want %d", len(came), len(bs))
 	}
 }

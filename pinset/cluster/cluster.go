@@ -43,6 +43,9 @@ type Options struct {
 
 	Namespace string    // sets of different namespaces share a cluster and do not see each other's pins
 	Default   Placement // how Add pins
+	// Formerly are namespaces whose secret was changed, which made them this one. What people pinned in them counts as
+	// pinned in this one; what volumes did is let go of when a volume of this one lets go of the same.
+	Formerly []string
 
 	Timeout time.Duration // of one request, and between two pins of a list; DefaultTimeout if zero
 	Settle  time.Duration // how long what was changed may take to read back; DefaultSettle if zero
@@ -52,7 +55,8 @@ type Options struct {
 // Set is the pins of one namespace in a cluster. It must be made by New. All methods are safe for concurrent use.
 type Set struct {
 	o         Options
-	prefix    string // of the names of our pins
+	prefix    string   // of the names of our pins
+	formerly  []string // prefixes of those that are ours by Formerly
 	endpoints []endpoint
 	current   atomic.Int32 // the endpoint that answered last
 	seed      maphash.Seed
@@ -78,6 +82,9 @@ func New(o Options) (*Set, error) {
 		o.Settle = DefaultSettle
 	}
 	s := &Set{o: o, prefix: "volary/" + o.Namespace + "/", seed: maphash.MakeSeed(), maxPins: maxPins, maxListed: maxListed}
+	for _, id := range o.Formerly {
+		s.formerly = append(s.formerly, "volary/"+id+"/")
+	}
 	for _, address := range o.Endpoints {
 		e, err := dial(address, o)
 		if err != nil {
@@ -121,7 +128,8 @@ func (s *Set) remove(ctx context.Context, e endpoint, op string, pin api.Pin, ow
 	root := pin.Cid
 	pins := s.pins(pin)
 	left := without(pins, owner)
-	if len(left) == len(pins) {
+	_, former := s.former(pin)
+	if len(left) == len(pins) && !(former && len(pins) == 0) {
 		return nil
 	}
 	if len(left) > 0 {

@@ -5,6 +5,7 @@ package cluster_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -155,13 +156,13 @@ func TestAFrozenPeerIsNamedAtTheDeadline(t *testing.T) {
 		t.Fatal(err)
 	}
 	from := time.Now()
-	_, err := s.Wait(within(t, 2*time.Second), root, cluster.WaitOptions{})
+	_, err := s.Wait(within(t, 5*time.Second), root, cluster.WaitOptions{})
 	wantError(t, err, context.DeadlineExceeded, "1 of 3 replicas", "peer-2: no answer")
-	if st, err := s.Wait(within(t, 2*time.Second), root, cluster.WaitOptions{Goal: cluster.One}); err != nil || !st.Replicas[0].Pinned {
+	if st, err := s.Wait(within(t, 10*time.Second), root, cluster.WaitOptions{Goal: cluster.One}); err != nil || !slices.ContainsFunc(st.Replicas, func(r pinset.Replica) bool { return r.Pinned && r.Name == "peer-1" }) {
 		t.Errorf("one replica is at the endpoint itself: %+v, %v", st, err)
 	}
-	if d := time.Since(from); d > 5*time.Second {
-		t.Errorf("waited %s, 2 s were asked for", d)
+	if d := time.Since(from); d > 30*time.Second {
+		t.Errorf("waited %s, 15 s were asked for at most", d)
 	}
 	// The one at which a request is stuck is given up for the next.
 	through := fresh(t, cluster.Options{Namespace: s.Namespace(), Timeout: 2 * time.Second, Endpoints: []string{three.Nodes[1].REST(), three.Nodes[0].REST()}})

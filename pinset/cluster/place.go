@@ -191,11 +191,28 @@ func expiry(t time.Time) int64 {
 	return t.Unix()
 }
 
-// ours tells whether a pin is of this namespace.
-func (s *Set) ours(pin api.Pin) bool { return strings.HasPrefix(pin.Name, s.prefix) }
+// ours tells whether a pin is of this namespace, or of one that became it.
+func (s *Set) ours(pin api.Pin) bool {
+	_, former := s.former(pin)
+	return former || strings.HasPrefix(pin.Name, s.prefix)
+}
 
-// pins are those that a cluster's pin stands for, by owner.
+// former tells whether a pin is of a namespace that became this one, and what its name is there.
+func (s *Set) former(pin api.Pin) (name string, is bool) {
+	for _, prefix := range s.formerly {
+		if name, is = strings.CutPrefix(pin.Name, prefix); is {
+			return name, true
+		}
+	}
+	return "", false
+}
+
+// pins are those that a cluster's pin stands for, by owner. Of a namespace that became this one the volumes have other
+// keys now.
 func (s *Set) pins(pin api.Pin) []pinset.Pin {
+	if name, former := s.former(pin); former {
+		return slices.DeleteFunc(decode(pin, name), func(p pinset.Pin) bool { return p.Owner != "" })
+	}
 	return decode(pin, strings.TrimPrefix(pin.Name, s.prefix))
 }
 

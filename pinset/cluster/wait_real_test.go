@@ -43,7 +43,7 @@ func TestWaitNamesThePeersThatLagAtTheDeadline(t *testing.T) {
 	nobodyHas := pinsettest.Root(int(serial.Add(1)) + 1e6)
 	place(t, s, pinset.Pin{Root: nobodyHas}, cluster.Placement{Min: 3, Max: 3})
 	from := time.Now()
-	st, err := s.Wait(within(t, 2*time.Second), nobodyHas, cluster.WaitOptions{})
+	st, err := s.Wait(within(t, 5*time.Second), nobodyHas, cluster.WaitOptions{})
 	var lag *cluster.LagError
 	if !errors.As(err, &lag) || !errors.Is(err, context.DeadlineExceeded) || lag.Have != 0 || lag.Want != 3 || st.State != pinset.Pinning {
 		t.Fatalf("%v: %+v", err, st)
@@ -53,8 +53,8 @@ func TestWaitNamesThePeersThatLagAtTheDeadline(t *testing.T) {
 			t.Errorf("%q says nothing of %q", err, name)
 		}
 	}
-	if d := time.Since(from); d > 5*time.Second {
-		t.Errorf("waited %s, 2 s were asked for", d)
+	if d := time.Since(from); d > 30*time.Second {
+		t.Errorf("waited %s, 5 s were asked for", d)
 	}
 	if err := s.Remove(t.Context(), nobodyHas, ""); err != nil {
 		t.Error(err)

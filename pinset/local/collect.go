@@ -29,6 +29,9 @@ type Sweep interface {
 // CollectOptions say how to collect.
 type CollectOptions struct {
 	DryRun bool // counts only
+	// Elsewhere says that other hosts may have what was never here, of roots that are not marked as made here: that such
+	// a block is lacking is no loss, and what it may link to can be had with it.
+	Elsewhere bool
 }
 
 // MaxMissing bounds the blocks of a kind that a Report names.
@@ -46,6 +49,8 @@ type Report struct {
 	// first MaxMissing in the order of the CIDs' bytes.
 	Missing []cid.Cid
 	Damaged []cid.Cid
+	// Elsewhere are the first MaxMissing blocks that were never here, where that is no loss.
+	Elsewhere []cid.Cid
 	// Withheld says that nothing was removed, because a missing or damaged block has links that are not known:
 	// what they lead to might be all that is left of a pinned DAG.
 	Withheld bool
@@ -86,8 +91,9 @@ func (s *Set) collect(ctx context.Context, sw Sweep, o CollectOptions) (Report, 
 		return Report{}, err
 	}
 	m := newMarker(s.store, sw)
+	mark := func(ctx context.Context, roots []cid.Cid) error { return s.mark(ctx, m, o, roots) }
 	for len(roots) > 0 {
-		if err := m.mark(ctx, roots); err != nil {
+		if err := mark(ctx, roots); err != nil {
 			return m.report(), err
 		}
 		s.mu.Lock()
@@ -97,11 +103,11 @@ func (s *Set) collect(ctx context.Context, sw Sweep, o CollectOptions) (Report, 
 	kept, removed, err := sw.Remove(ctx, o.DryRun, func(ctx context.Context) (lacking bool, err error) {
 		s.mu.Lock()
 		removing = true
-		err = m.mark(ctx, append(sw.Roots(), s.takeAdded()...))
+		err = mark(ctx, append(sw.Roots(), s.takeAdded()...))
 		if err == nil && m.withheld {
 			err = errWithheld
 		}
-		return len(m.missing)+len(m.damaged) > 0, err
+		return len(m.missing)+len(m.damaged)+len(m.elsewhere) > 0, err
 	})
 	r := m.report()
 	if errors.Is(err, errWithheld) {
@@ -118,6 +124,31 @@ func (s *Set) collect(ctx context.Context, sw Sweep, o CollectOptions) (Report, 
 	removing = false
 	r.FreedBytes, err = sw.Compact(ctx)
 	return r, err
+}
+
+// mark marks roots and all that is below them: first those of which all was once here, then the others.
+func (s *Set) mark(ctx context.Context, m *marker, o CollectOptions, roots []cid.Cid) error {
+	if !o.Elsewhere {
+		return m.mark(ctx, roots)
+	}
+	var made, others []cid.Cid
+	for _, root := range roots {
+		own, err := s.ownedBySomebody(ctx, root)
+		if err != nil {
+			return err
+		}
+		if own {
+			made = append(made, root)
+		} else {
+			others = append(others, root)
+		}
+	}
+	m.lenient = false
+	if err := m.mark(ctx, made); err != nil {
+		return err
+	}
+	m.lenient = true
+	return m.mark(ctx, others)
 }
 
 // takeAdded returns what was pinned or tagged since the last call. The caller holds mu.

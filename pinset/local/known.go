@@ -22,14 +22,10 @@ func (s *Set) MarkKnown(ctx context.Context, root cid.Cid) error {
 }
 
 // Known tells whether this host ever kept a root, or was about to, or made it.
-func (s *Set) Known(ctx context.Context, root cid.Cid) (known bool, _ error) {
+func (s *Set) Known(ctx context.Context, root cid.Cid) (bool, error) {
 	value, err := s.store.Record(ctx, knownPrefix+root.KeyString())
 	if err != nil || value != nil {
 		return value != nil, err
 	}
-	err = s.store.Records(ctx, ownPrefix+root.KeyString(), func(string, []byte) error {
-		known = true
-		return nil
-	})
-	return known, err
+	return s.ownedBySomebody(ctx, root)
 }

@@ -4,7 +4,8 @@
 //
 // It guarantees: a pin, tag or mark is durable once the call returns; nothing is collected that a pin, a tag
 // or an open session reaches, whatever is added while a collection runs; a collection never fetches; and if
-// part of a pinned DAG cannot be read, so that what it links to is not known, nothing is removed at all.
+// part of a pinned DAG cannot be read, so that what it links to is not known, nothing is removed at all, unless that
+// part was never here and other hosts have it.
 package local
 
 import (

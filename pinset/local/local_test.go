@@ -336,3 +336,76 @@ func TestAPinWhoseKeyIsDamagedIsAnError(t *testing.T) {
 		}
 	}
 }
+
+// A host reads what others made as it needs it: part of a pinned DAG was never here.
+func TestCollectTakesWhatWasNeverHereForKeptElsewhereUnlessItWasMadeHere(t *testing.T) {
+	for _, c := range []struct {
+		name            string
+		elsewhere, made bool
+		withheld        bool
+	}{
+		{"others may have it", true, false, false},
+		{"nobody else is known", false, false, true},
+		{"it was made here", true, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			st, set := open(t, t.TempDir())
+			leaf := blockstest.Random(1, 1, 100)[0]
+			below := blockstest.Random(2, 1, 100)[0]
+			inner := node(t, below)
+			top := node(t, leaf, inner)
+			loose := dag(t, 3)
+			put(t, st, append(loose, top, leaf, below)...)
+			pin(t, set, top.Cid())
+			if c.made {
+				if err := set.MarkOwnBy(t.Context(), top.Cid(), 7); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r, err := set.Collect(t.Context(), local.CollectOptions{Elsewhere: c.elsewhere})
+			if err != nil || r.Withheld != c.withheld {
+				t.Fatalf("%+v, %v, want withheld %v", r, err, c.withheld)
+			}
+			if c.withheld {
+				if len(r.Missing) != 1 || !r.Missing[0].Equals(inner.Cid()) || len(r.Elsewhere) != 0 {
+					t.Errorf("missing %v, elsewhere %v", r.Missing, r.Elsewhere)
+				}
+				wantWhole(t, st, append(loose, below))
+				return
+			}
+			if len(r.Missing) != 0 || len(r.Elsewhere) != 1 || !r.Elsewhere[0].Equals(inner.Cid()) {
+				t.Errorf("missing %v, elsewhere %v", r.Missing, r.Elsewhere)
+			}
+			wantWhole(t, st, []blocks.Block{top, leaf})
+			wantGone(t, st, append(loose, below))
+		})
+	}
+}
+
+// losing is a store that knows that it had blocks.
+type losing struct {
+	local.Store
+	lost cid.Cid
+}
+
+func (l losing) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
+	if c == l.lost {
+		return nil, snapshot.ErrDamaged
+	}
+	return l.Store.Get(ctx, c)
+}
+
+func TestCollectWithholdsWhatWasLostHereAlsoWhereOthersMayHaveIt(t *testing.T) {
+	st, _ := open(t, t.TempDir())
+	below := blockstest.Random(2, 1, 100)[0]
+	inner := node(t, below)
+	top := node(t, inner)
+	put(t, st, top, below)
+	set := local.New(losing{st, inner.Cid()}, st.BeginSweep)
+	pin(t, set, top.Cid())
+	r, err := set.Collect(t.Context(), local.CollectOptions{Elsewhere: true})
+	if err != nil || !r.Withheld || len(r.Missing) != 1 || len(r.Elsewhere) != 0 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	wantWhole(t, st, []blocks.Block{top, below})
+}

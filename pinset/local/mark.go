@@ -16,18 +16,20 @@ import (
 // A marker walks DAGs in parallel and marks each CID once. What waits to be walked is a stack, so that it is no
 // longer than the links of the nodes on the way to where the workers are.
 type marker struct {
-	store Store
-	sweep Sweep
+	store   Store
+	sweep   Sweep
+	lenient bool // other hosts may have what was never here
 
-	mu       sync.Mutex
-	wake     sync.Cond
-	stack    []cid.Cid
-	busy     int // workers that may still push
-	err      error
-	roots    int
-	missing  []cid.Cid // as in Report
-	damaged  []cid.Cid
-	withheld bool
+	mu        sync.Mutex
+	wake      sync.Cond
+	stack     []cid.Cid
+	busy      int // workers that may still push
+	err       error
+	roots     int
+	missing   []cid.Cid // as in Report
+	damaged   []cid.Cid
+	elsewhere []cid.Cid
+	withheld  bool
 }
 
 func newMarker(store Store, sweep Sweep) *marker {
@@ -37,7 +39,7 @@ func newMarker(store Store, sweep Sweep) *marker {
 }
 
 func (m *marker) report() Report {
-	return Report{Roots: m.roots, Missing: m.missing, Damaged: m.damaged, Withheld: m.withheld}
+	return Report{Roots: m.roots, Missing: m.missing, Damaged: m.damaged, Elsewhere: m.elsewhere, Withheld: m.withheld}
 }
 
 // mark marks roots and all that is below them.
@@ -97,7 +99,7 @@ func (m *marker) visit(ctx context.Context, c cid.Cid) error {
 	}
 	switch {
 	case errors.Is(err, snapshot.ErrNotFound):
-		m.lack(&m.missing, c)
+		return m.miss(ctx, c)
 	case errors.Is(err, snapshot.ErrDamaged), errors.Is(err, snapshot.ErrFormat):
 		m.lack(&m.damaged, c)
 	default:
@@ -115,7 +117,9 @@ func (m *marker) push(ctx context.Context, cs []cid.Cid) error {
 		case err != nil:
 			return err
 		case !found:
-			m.lack(&m.missing, c)
+			if err := m.miss(ctx, c); err != nil {
+				return err
+			}
 		case first && c.Prefix().Codec != cid.Raw:
 			inner = append(inner, c)
 		}
@@ -127,13 +131,35 @@ func (m *marker) push(ctx context.Context, cs []cid.Cid) error {
 	return nil
 }
 
-// lack notes a block that is not there or not what it should be.
+// miss notes a block that is not there. One that was here and is lost is known to the store, and damaged.
+func (m *marker) miss(ctx context.Context, c cid.Cid) error {
+	if m.lenient {
+		switch _, err := m.store.Get(ctx, c); {
+		case errors.Is(err, snapshot.ErrNotFound):
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			note(&m.elsewhere, c)
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+	}
+	m.lack(&m.missing, c)
+	return nil
+}
+
+// lack notes a block that is not there or not what it should be, and should be here.
 func (m *marker) lack(list *[]cid.Cid, c cid.Cid) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if c.Prefix().Codec != cid.Raw {
 		m.withheld = true
 	}
+	note(list, c)
+}
+
+// note puts a CID into a list of the first ones.
+func note(list *[]cid.Cid, c cid.Cid) {
 	at, known := slices.BinarySearchFunc(*list, c, func(a, b cid.Cid) int { return cmp.Compare(a.KeyString(), b.KeyString()) })
 	if known || at == MaxMissing {
 		return

@@ -51,3 +51,11 @@ func (s *Set) OwnBy(ctx context.Context, commit cid.Cid, uid uint32) (bool, erro
 	}
 	return false, nil
 }
+
+// ownedBySomebody tells whether any user of this host made a commit.
+func (s *Set) ownedBySomebody(ctx context.Context, commit cid.Cid) (own bool, _ error) {
+	return own, s.store.Records(ctx, ownPrefix+commit.KeyString(), func(string, []byte) error {
+		own = true
+		return nil
+	})
+}

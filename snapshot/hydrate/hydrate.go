@@ -7,8 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"sync"
 
+	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 
 	"github.com/volary/volary/snapshot"
@@ -26,6 +28,9 @@ var ErrNotKept = errors.New("blocks that were fetched are not kept")
 
 // Options of a Fetch. The zero value is useful.
 type Options struct {
+	// Whole is nil, or gets all blocks of a DAG at once, each after one that links to it. It is asked if nothing
+	// below root is here; what it ends without, with or without an error, is got one by one.
+	Whole    func(ctx context.Context, root cid.Cid) iter.Seq2[blocks.Block, error]
 	Progress func(Stats) // is told the running totals now and then, by one at a time
 }
 
@@ -44,6 +49,9 @@ func Fetch(ctx context.Context, b snapshot.Blocks, root cid.Cid, o Options) (Sta
 	f := &fetch{b: b, o: o, seen: map[cid.Cid]struct{}{root: {}}, todo: []cid.Cid{root}}
 	f.more = sync.NewCond(&f.mu)
 	defer context.AfterFunc(ctx, f.wake)()
+	if err := f.whole(ctx, root); err != nil {
+		return f.stats, err
+	}
 	var work sync.WaitGroup
 	for range workers {
 		work.Go(func() {
@@ -118,10 +126,13 @@ func (f *fetch) get(ctx context.Context, cs []cid.Cid) error {
 	if err != nil {
 		return err
 	}
-	var missing []cid.Cid
+	var missing, leaves []cid.Cid // of which some are brought without being looked at
+	bringer, brings := f.b.(bringer)
 	var here Stats
 	for i, c := range cs {
 		switch {
+		case !has[i] && brings && c.Prefix().Codec == cid.Raw:
+			leaves = append(leaves, c)
 		case !has[i]:
 			missing = append(missing, c)
 		case c.Prefix().Codec == cid.Raw:
@@ -150,7 +161,29 @@ func (f *fetch) get(ctx context.Context, cs []cid.Cid) error {
 	if i < len(missing) {
 		return ctx.Err()
 	}
-	return f.kept(ctx, missing)
+	if len(leaves) > 0 {
+		if err := f.bring(ctx, bringer, leaves); err != nil {
+			return err
+		}
+	}
+	return f.kept(ctx, append(missing, leaves...))
+}
+
+// bringer is what blocks have that get others to where they are kept without handing them over: Bring yields the size of
+// each, or why it did not come, in the order of cs.
+type bringer interface {
+	Bring(ctx context.Context, cs ...cid.Cid) iter.Seq2[int, error]
+}
+
+func (f *fetch) bring(ctx context.Context, b bringer, cs []cid.Cid) error {
+	for size, err := range b.Bring(ctx, cs...) {
+		if err != nil {
+			return fmt.Errorf("hydrate: %w", err)
+		}
+		n := uint64(size)
+		f.count(Stats{1, n, 1, n})
+	}
+	return ctx.Err()
 }
 
 // here notes what a block links to that is here.

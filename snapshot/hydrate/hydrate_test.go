@@ -148,3 +148,105 @@ func TestACancelledOneEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestWhatComesAtOnceIsNotGotOneByOne(t *testing.T) {
+	bs := dag(t)
+	root := bs[len(bs)-1].Cid()
+	for _, c := range []struct{ whole, left int }{{len(bs), 0}, {100, len(bs) - 100}, {0, len(bs)}} {
+		b := &behind{Memory: blockstest.NewMemory(), far: far(t, bs), most: len(bs)}
+		st, err := hydrate.Fetch(t.Context(), b, root, hydrate.Options{Whole: func(_ context.Context, of cid.Cid) iter.Seq2[blocks.Block, error] {
+			return func(yield func(blocks.Block, error) bool) {
+				if of != root {
+					t.Errorf("%s is asked for, not the root", of)
+				}
+				for i := range c.whole {
+					if !yield(bs[len(bs)-1-i], nil) {
+						return
+					}
+				}
+				if c.whole < len(bs) {
+					yield(nil, snapshot.ErrNotFetched)
+				}
+			}
+		}})
+		if err != nil || b.got != c.left || st.Blocks != uint64(len(bs)) || st.FetchedBlocks != uint64(len(bs)) {
+			t.Errorf("%d at once: %d were got one by one, %+v, %v", c.whole, b.got, st, err)
+		}
+		here, err := b.Memory.Has(t.Context(), bs[0].Cid(), bs[len(bs)/2].Cid(), root)
+		if err != nil || !here[0] || !here[1] || !here[2] {
+			t.Errorf("%d at once: here are %v, %v", c.whole, here, err)
+		}
+	}
+}
+
+// bringing is behind that need not hand over what it gets.
+type bringing struct {
+	*behind
+	brought, given map[cid.Cid]int
+}
+
+func (b *bringing) GetMany(ctx context.Context, cs ...cid.Cid) iter.Seq2[blocks.Block, error] {
+	return func(yield func(blocks.Block, error) bool) {
+		for blk, err := range b.behind.GetMany(ctx, cs...) {
+			turn <- struct{}{}
+			if err == nil {
+				b.given[blk.Cid()]++
+			}
+			<-turn
+			if !yield(blk, err) {
+				return
+			}
+		}
+	}
+}
+
+func (b *bringing) Bring(ctx context.Context, cs ...cid.Cid) iter.Seq2[int, error] {
+	return func(yield func(int, error) bool) {
+		for blk, err := range b.behind.GetMany(ctx, cs...) {
+			size := 0
+			if err == nil {
+				size = len(blk.RawData())
+				turn <- struct{}{}
+				b.brought[blk.Cid()]++
+				<-turn
+			}
+			if !yield(size, err) {
+				return
+			}
+		}
+	}
+}
+
+func TestLeavesAreBroughtWithoutBeingHandedOver(t *testing.T) {
+	bs := dag(t)
+	root := bs[len(bs)-1].Cid()
+	for _, most := range []int{len(bs), len(bs) - 1} {
+		b := &bringing{&behind{Memory: blockstest.NewMemory(), far: far(t, bs), most: most}, map[cid.Cid]int{}, map[cid.Cid]int{}}
+		st, err := hydrate.Fetch(t.Context(), b, root, hydrate.Options{})
+		if most < len(bs) {
+			if !errors.Is(err, snapshot.ErrNotFetched) {
+				t.Errorf("without one block: %v", err)
+			}
+			continue
+		}
+		if err != nil || st.FetchedBlocks != uint64(len(bs)) || st.Blocks != st.FetchedBlocks {
+			t.Fatalf("%+v, %v, want %d blocks", st, err, len(bs))
+		}
+		size := uint64(0)
+		for _, blk := range bs {
+			size += uint64(len(blk.RawData()))
+			leaf := blk.Cid().Prefix().Codec == cid.Raw
+			if leaf && (b.brought[blk.Cid()] != 1 || b.given[blk.Cid()] != 0) || !leaf && b.given[blk.Cid()] != 1 {
+				t.Errorf("%s, a leaf: %v, brought %d times and given %d times", blk.Cid(), leaf, b.brought[blk.Cid()], b.given[blk.Cid()])
+			}
+		}
+		if st.FetchedBytes != size {
+			t.Errorf("%d bytes fetched, want %d", st.FetchedBytes, size)
+		}
+	}
+
+	b := &bringing{&behind{Memory: blockstest.NewMemory(), far: far(t, bs), most: len(bs), forget: true}, map[cid.Cid]int{}, map[cid.Cid]int{}}
+	if _, err := hydrate.Fetch(t.Context(), b, root, hydrate.Options{}); !errors.Is(err, hydrate.ErrNotKept) {
+		t.Errorf("what was brought and not kept: %v", err)
+	}
+}

@@ -115,11 +115,11 @@ func TestAnAnswerThatDripsEnds(t *testing.T) {
 func TestLongAnswersThatComeAreTakenWhole(t *testing.T) {
 	const pins = 100_000
 	big := blockstest.Random(3, 1, snapshot.MaxBlockSize)[0]
-	b := pretender(t, Options{Timeout: time.Second}, func(w http.ResponseWriter, r *http.Request) {
+	b := pretender(t, Options{Timeout: 2 * time.Second}, func(w http.ResponseWriter, r *http.Request) {
 		slowly := func(line string) {
 			fmt.Fprintln(w, line)
 			_ = http.NewResponseController(w).Flush()
-			time.Sleep(200 * time.Millisecond)
+			time.Sleep(400 * time.Millisecond)
 		}
 		w.Header().Set("Content-Type", "application/json")
 		switch strings.TrimPrefix(r.URL.Path, "/api/v0/") {
@@ -127,11 +127,11 @@ func TestLongAnswersThatComeAreTakenWhole(t *testing.T) {
 			for i := range pins {
 				fmt.Fprintf(w, "{\"Cid\": \"bafyreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku\", \"Name\": \"%spin-%d\"}\n", namePrefix, i)
 			}
-			for range 8 {
+			for range 6 {
 				slowly(`{"Cid": "bafyreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku", "Name": "other"}`)
 			}
 		case "pin/add":
-			for i := range 8 {
+			for i := range 6 {
 				slowly(fmt.Sprintf(`{"Progress": %d}`, i+1))
 			}
 			slowly(`{"Pins": ["x"]}`)

@@ -20,7 +20,7 @@ func TestABlockThatNoPeerHasIsLookedForAsLongAsWasSaid(t *testing.T) {
 
 	began := time.Now()
 	_, err := b.Get(t.Context(), absent)
-	if took := time.Since(began); took < time.Second || took > 10*time.Second {
+	if took := time.Since(began); took < time.Second || took > 30*time.Second {
 		t.Errorf("looked for %s, not for a second", took)
 	}
 	if !errors.Is(err, snapshot.ErrNotFetched) || !errors.Is(err, snapshot.ErrUnavailable) {

@@ -53,15 +53,14 @@ func (m *merger) putOne(ctx context.Context, path string, e apply.Entry, size ui
 
 // linked merges a name of a file of which a side has other names than the base: as it was decided for all of them.
 func (m *merger) linked(ctx context.Context, p place, c *component, taken names) ([]apply.Entry, error) {
-	ours, theirs := p.at[ourSide], p.at[theirSide]
-	equal := sameStored(ours, theirs)
-	switch {
-	case c.by == ourSide:
+	switch c.by {
+	case ourSide:
 		return m.ours(ctx, p)
-	case c.by == theirSide:
+	case theirSide:
 		return m.theirs(ctx, p)
-	case equal && !m.links.moved(p.path):
-	default:
+	}
+	equal := sameStored(p.at[ourSide], p.at[theirSide])
+	if !equal || m.links.moved(p.path) {
 		m.conflict(p)
 	}
 	if equal && m.o.Take == Both {

@@ -21,9 +21,9 @@ var modes = [...]uint32{
 
 const blockSize = 4096
 
-func attributes(n node, nlink uint32, a *fuse.Attr) {
+func (v *View) attributes(n node, nlink uint32, a *fuse.Attr) {
 	*a = fuse.Attr{
-		Ino: n.id, Size: n.size, Mode: modes[n.kind] | uint32(n.mode), Nlink: nlink,
+		Ino: v.outside(n.id), Size: n.size, Mode: modes[n.kind] | uint32(n.mode), Nlink: nlink,
 		Owner:   fuse.Owner{Uid: n.uid, Gid: n.gid},
 		Mtime:   uint64(n.sec),
 		Blksize: blockSize,
@@ -51,11 +51,31 @@ func attributes(n node, nlink uint32, a *fuse.Attr) {
 // device is a device number as the kernel's protocol has it (new_encode_dev).
 func device(major, minor uint32) uint32 { return minor&0xff | major<<8 | minor&^0xff<<12 }
 
-func entryOut(n node, nlink uint32, out *fuse.EntryOut) {
-	out.NodeId = n.id
-	attributes(n, nlink, &out.Attr)
-	out.SetEntryTimeout(forever)
+// tell fills in an entry of a directory, which the kernel knows from then on.
+func (v *View) tell(dir uint64, n node, nlink uint32, out *fuse.EntryOut) {
+	out.NodeId = v.outside(n.id)
+	v.attributes(n, nlink, &out.Attr)
+	out.SetEntryTimeout(v.lasts(dir))
 	out.SetAttrTimeout(forever)
+	if v.told != nil {
+		v.told.Add(1)
+	}
+}
+
+// outside is the number that the kernel knows an entry by.
+func (v *View) outside(id uint64) uint64 {
+	if id == fuse.FUSE_ROOT_ID {
+		return id
+	}
+	return id | v.high
+}
+
+// lasts is how long the kernel may keep that there is a name in a directory, or none.
+func (v *View) lasts(dir uint64) time.Duration {
+	if v.fleeting && dir == fuse.FUSE_ROOT_ID {
+		return 0
+	}
+	return forever
 }
 
 // Lookup implements [fuse.RawFileSystem].
@@ -64,11 +84,11 @@ func (v *View) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fus
 	defer done()
 	l, err := v.dir(ctx, h.NodeId)
 	if err != nil {
-		return v.failed(ctx, h.NodeId, err)
+		return v.failedAt(ctx, h.NodeId, err)
 	}
 	i := l.find(name)
 	if i < 0 {
-		out.SetEntryTimeout(forever) // there will never be one
+		out.SetEntryTimeout(v.lasts(l.id)) // in this snapshot there will never be one
 		return fuse.OK
 	}
 	p := place{l, i}
@@ -76,12 +96,12 @@ func (v *View) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fus
 	if err != nil {
 		return v.status(p, err)
 	}
-	entryOut(n, nlink, out)
+	v.tell(l.id, n, nlink, out)
 	return fuse.OK
 }
 
-// failed is status for an entry of which only the number is known.
-func (v *View) failed(ctx context.Context, id uint64, err error) fuse.Status {
+// failedAt is status for an entry of which only the number is known.
+func (v *View) failedAt(ctx context.Context, id uint64, err error) fuse.Status {
 	p, _ := v.locate(ctx, id)
 	return v.status(p, err)
 }
@@ -102,7 +122,7 @@ func (v *View) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut)
 	if err != nil {
 		return v.status(p, err)
 	}
-	attributes(n, nlink, &out.Attr)
+	v.attributes(n, nlink, &out.Attr)
 	out.SetTimeout(forever)
 	return fuse.OK
 }
@@ -133,18 +153,19 @@ func (v *View) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryLis
 }
 
 // ReadDirPlus implements [fuse.RawFileSystem]. The attributes of an entry are left out if reading them takes a
-// block: who only lists names shall not fetch them.
+// block: who only lists names shall not fetch them. So are they in a root that may become another one meanwhile: the
+// kernel would take them for that one's.
 func (v *View) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	return v.readDir(in, func(ctx context.Context, d fuse.DirEntry, p place) bool {
 		e := out.AddDirLookupEntry(d)
 		if e == nil {
 			return false
 		}
-		if p.l == nil || !p.l.at(p.i).known {
+		if p.l == nil || !p.l.at(p.i).known || v.told != nil && p.l.id == fuse.FUSE_ROOT_ID {
 			return true
 		}
 		if n, nlink, err := v.shown(ctx, p); err == nil {
-			entryOut(n, nlink, e)
+			v.tell(p.l.id, n, nlink, e)
 		}
 		return true
 	})
@@ -155,18 +176,18 @@ func (v *View) readDir(in *fuse.ReadIn, add func(context.Context, fuse.DirEntry,
 	defer done()
 	l, err := v.dir(ctx, in.NodeId)
 	if err != nil {
-		return v.failed(ctx, in.NodeId, err)
+		return v.failedAt(ctx, in.NodeId, err)
 	}
 	links, err := v.linksIn(ctx, l)
 	if err != nil {
-		return v.failed(ctx, in.NodeId, err)
+		return v.failedAt(ctx, in.NodeId, err)
 	}
 	off := in.Offset
 	if off == 0 {
 		v.listAhead(l)
 	}
 	for ; off < 2; off++ {
-		d := fuse.DirEntry{Name: []string{".", ".."}[off], Mode: syscall.S_IFDIR, Ino: []uint64{l.id, l.parent}[off], Off: off + 1}
+		d := fuse.DirEntry{Name: []string{".", ".."}[off], Mode: syscall.S_IFDIR, Ino: v.outside([]uint64{l.id, l.parent}[off]), Off: off + 1}
 		if !add(ctx, d, place{}) {
 			return fuse.OK
 		}
@@ -181,6 +202,7 @@ func (v *View) readDir(in *fuse.ReadIn, add func(context.Context, fuse.DirEntry,
 		if lk, ok := links[i]; ok {
 			d.Ino = lk.id
 		}
+		d.Ino = v.outside(d.Ino)
 		if !add(ctx, d, place{l, i}) {
 			break
 		}

@@ -42,6 +42,11 @@ func newCache[K comparable, V any](max int) *cache[K, V] {
 func (c *cache[K, V]) peek(k K) (v V, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.use(k)
+}
+
+// use is called with the lock.
+func (c *cache[K, V]) use(k K) (v V, ok bool) {
 	e, ok := c.held[k]
 	if !ok {
 		return v, false
@@ -54,10 +59,11 @@ func (c *cache[K, V]) peek(k K) (v V, ok bool) {
 // finds another loading it waits as long as its own context lasts, and loads itself if the other gave up earlier.
 func (c *cache[K, V]) get(ctx context.Context, k K, keep bool, fetch func() (V, int, error)) (V, error) {
 	for {
-		if v, ok := c.peek(k); ok {
+		c.mu.Lock()
+		if v, ok := c.use(k); ok {
+			c.mu.Unlock()
 			return v, nil
 		}
-		c.mu.Lock()
 		l := c.loading[k]
 		if l == nil {
 			l = &load[V]{done: make(chan struct{}), err: errEnded}

@@ -3,6 +3,7 @@ package view
 import (
 	"context"
 	"encoding/binary"
+	"os"
 	"slices"
 	"syscall"
 	"testing"
@@ -10,13 +11,14 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/volary/volary/snapshot/meta"
+	"github.com/volary/volary/snapshot/tree"
 	tt "github.com/volary/volary/snapshot/tree/treetest"
 )
 
 // FuzzRequests asks about numbers, names and offsets that nobody was told, as the kernel may after another server was
 // there, or a process with the device. Each is answered; no answer is larger than there is room for.
 func FuzzRequests(f *testing.F) {
-	for _, id := range []uint64{0, 1, 2, 7, slotBit, slotBit | 3, slotBit | 1<<placeLen, 1<<64 - 1} {
+	for _, id := range []uint64{0, 1, 2, 7, 1<<generationBit | 2, 2<<generationBit | 2, 300 << generationBit, slotBit, slotBit | 3, slotBit | 1<<placeLen, 1<<64 - 1} {
 		for _, offset := range []uint64{0, 1, 3, 1 << 31, 1 << 62, 1<<63 - 1, 1 << 63, 1<<64 - 1} {
 			f.Add(id, "a", offset, uint32(4096))
 		}
@@ -39,9 +41,14 @@ func FuzzRequests(f *testing.F) {
 		_, err := v.dir(context.Background(), fuse.FUSE_ROOT_ID)
 		must(f, err)
 	}
+	var sources []source
+	for _, v := range views {
+		sources = append(sources, v)
+	}
+	follows := followed(f, b)
 	f.Fuzz(func(t *testing.T, id uint64, name string, offset uint64, size uint32) {
 		size %= 1 << 17
-		for _, v := range views {
+		for _, v := range append(sources, follows) {
 			x := &asked{t, v, fuse.InHeader{NodeId: id}}
 			x.entry(name)
 			x.list(offset, size)
@@ -51,10 +58,30 @@ func FuzzRequests(f *testing.F) {
 	})
 }
 
+// followed is a mount that showed one snapshot before, which nobody uses any more, and one that somebody does.
+func followed(t testing.TB, b *tt.Memory) *follower {
+	t.Helper()
+	dev, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	must(t, err)
+	t.Cleanup(func() { dev.Close() })
+	c := Connection{Device: dev, Table: table(t)}
+	for i, n := range []tt.Node{nested(3), nested(2), nested(1)} {
+		c.Generations = append(c.Generations, Generation{Number: i, Root: tt.Commit(t, b, n)})
+	}
+	s, err := tree.Open(context.Background(), b, c.Generations[0].Root)
+	must(t, err)
+	f, err := newFollower(context.Background(), s, c, Options{})
+	must(t, err)
+	t.Cleanup(f.finish)
+	f.all[1].told.Add(1 << 40)
+	f.tidy()
+	return f
+}
+
 // asked asks a view about one number.
 type asked struct {
 	*testing.T
-	v *View
+	v source
 	h fuse.InHeader
 }
 
@@ -122,7 +149,7 @@ func (x *asked) content(offset uint64, size uint32) {
 	binary.LittleEndian.PutUint64(request[16:], x.h.NodeId)
 	binary.LittleEndian.PutUint64(request[inHeader+8:], offset)
 	binary.LittleEndian.PutUint32(request[inHeader+16:], size)
-	w := &worker{Server: &Server{view: x.v}, out: make([]byte, maxRead+64<<10)}
+	w := &worker{Server: &Server{shown: x.v}, out: make([]byte, maxRead+64<<10)}
 	parts := w.read(request)
 	n := 0
 	for _, p := range parts {

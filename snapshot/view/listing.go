@@ -188,7 +188,7 @@ func (v *View) load(ctx context.Context, dir node, path string, parent uint64, d
 					return nil, err
 				}
 			}
-			if n.id = number(slot, place); place > maxPlace {
+			if n.id = v.slots.number(slot, place); place > maxPlace {
 				return nil, fmt.Errorf("more than %d entries: %w", maxPlace, snapshot.ErrFormat)
 			}
 		}
@@ -199,7 +199,7 @@ func (v *View) load(ctx context.Context, dir node, path string, parent uint64, d
 	}
 	l.nodes = slices.Clip(l.nodes)
 	for i := range l.nodes {
-		if !all && l.nodes[i].id&slotBit == 0 {
+		if !all && l.nodes[i].id&v.slots.bit() == 0 {
 			l.numbered = append(l.numbered, int32(i))
 		}
 	}
@@ -270,7 +270,7 @@ func (v *View) locate(ctx context.Context, id uint64) (place, error) {
 	switch {
 	case id == fuse.FUSE_ROOT_ID:
 		return place{}, nil
-	case id&slotBit != 0:
+	case id&v.slots.bit() != 0:
 		return v.locateSlot(ctx, id)
 	}
 	l, err := v.dir(ctx, fuse.FUSE_ROOT_ID)

@@ -16,7 +16,7 @@ import (
 	"github.com/volary/volary/snapshot/tree"
 )
 
-const fsName = "volary"
+const fsName = "volary" // and the second half of the type, which other packages know
 
 // readAheadKB is how far the kernel reads ahead. What it says when mounting is at most 128.
 const readAheadKB = 1024

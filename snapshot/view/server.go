@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"log"
+	stdlog "log"
 	"log/slog"
 	"os"
 	"sync"
@@ -28,10 +28,13 @@ const (
 
 // What go-fuse does not export of the protocol (include/uapi/linux/fuse.h).
 const (
-	opRead        = 15
-	opInterrupt   = 36
+	opLookup      = 1
 	opForget      = 2
+	opRead        = 15
+	opOpenDir     = 27
+	opInterrupt   = 36
 	opBatchForget = 42
+	opReadDirPlus = 44
 	notifyResend  = 7
 	inHeader      = 40 // bytes
 	outHeader     = 16
@@ -43,6 +46,9 @@ type Connection struct {
 	Device *os.File // /dev/fuse
 	Table  *os.File // what the server told the kernel, as far as the snapshot does not say it
 	Init   []byte   // the kernel's first request
+	// Generations are the snapshots that the kernel may know entries of, the one that is shown first; of a mount made
+	// with Options.Follow.
+	Generations []Generation
 }
 
 // Close closes the files. The mount is of no use once all copies of the device are closed.
@@ -52,8 +58,8 @@ func (c Connection) Close() error { return errors.Join(c.Device.Close(), c.Table
 type Server struct {
 	conn  Connection
 	fd    int                  // of conn.Device
-	view  *View                // nil if all is refused
-	proto *fuse.ProtocolServer // of view
+	shown source               // nil if all is refused
+	proto *fuse.ProtocolServer // of shown
 	log   *slog.Logger
 	room  func() ([]byte, error) // makes a worker's memory
 	again func() error           // asks the kernel for the requests that were not answered
@@ -74,6 +80,9 @@ func Resume(ctx context.Context, s *tree.Snapshot, c Connection, o Options) (*Se
 		_, err = srv.greet(c.Init)
 	}
 	if err == nil {
+		if f, ok := srv.shown.(*follower); ok {
+			srv.renewed(f) // the earlier server may not have come so far
+		}
 		err = srv.again()
 	}
 	if errors.Is(err, errNoResend) {
@@ -102,24 +111,20 @@ func Refuse(c Connection, l *slog.Logger) (*Server, error) {
 }
 
 func newServer(ctx context.Context, s *tree.Snapshot, c Connection, o Options) (*Server, error) {
-	sl, err := openSlots(c.Table)
-	if err != nil {
-		return nil, err
-	}
-	v, err := newView(ctx, s, o, sl)
+	shown, log, attrs, err := newSource(ctx, s, &c, o)
 	if err != nil {
 		return nil, err
 	}
 	opts := &fuse.MountOptions{
 		Name: fsName, FsName: fsName, MaxWrite: maxRead, MaxReadAhead: maxRead, MaxBackground: maxWorkers / 2,
-		DisableXAttrs: !v.hasXattrs(), EnableAcl: v.hasXattrs() && !v.private(), EnableSymlinkCaching: true,
+		DisableXAttrs: !attrs, EnableAcl: attrs && o.AllowOther, EnableSymlinkCaching: true,
 		ExplicitDataCacheControl: true,
 		// What the kernel makes of a handle of a FUSE file does not last, and overlayfs would use it.
 		ExtraCapabilities:    fuse.CAP_NO_OPENDIR_SUPPORT | fuse.CAP_NO_EXPORT_SUPPORT,
 		DisabledCapabilities: fuse.CAP_PASSTHROUGH,
-		Logger:               log.New(logWriter{v.log}, "", 0),
+		Logger:               stdlog.New(logWriter{log}, "", 0),
 	}
-	srv := &Server{conn: c, fd: int(c.Device.Fd()), view: v, proto: fuse.NewProtocolServer(v, opts), log: v.log, room: buffer}
+	srv := &Server{conn: c, fd: int(c.Device.Fd()), shown: shown, proto: fuse.NewProtocolServer(shown, opts), log: log, room: buffer}
 	srv.again = srv.resend
 	return srv, nil
 }
@@ -133,14 +138,17 @@ func (w logWriter) Write(line []byte) (int, error) {
 }
 
 // Connection returns what it takes to go on with the mount. The files are the server's.
-func (s *Server) Connection() Connection { return s.conn }
+func (s *Server) Connection() Connection {
+	c := s.conn
+	c.Generations = s.Generations()
+	return c
+}
 
 // Wait returns when the mount has ended.
 func (s *Server) Wait() {
 	s.work.Wait()
-	if s.view != nil {
-		s.view.ahead.wait()
-		s.view.memory.forget(s.view.number)
+	if s.shown != nil {
+		s.shown.finish()
 	}
 }
 
@@ -158,11 +166,8 @@ var errNoResend = errors.New("this kernel does not repeat requests")
 
 // resend asks the kernel for the requests that were not answered.
 func (s *Server) resend() error {
-	var h [outHeader]byte
-	binary.LittleEndian.PutUint32(h[:], outHeader)
-	binary.LittleEndian.PutUint32(h[4:], notifyResend)
-	_, err := syscall.Write(s.fd, h[:])
-	if err == syscall.EINVAL {
+	err := notify(s.conn.Device, notifyResend, nil)
+	if errors.Is(err, syscall.EINVAL) {
 		return errNoResend
 	}
 	return err
@@ -286,8 +291,12 @@ func (s *Server) leave(idle int) {
 }
 
 // handBack leaves a request to the next server. If that will not get it, its sender is told instead of waiting for
-// ever.
+// ever. What the kernel forgets it says once.
 func (w *worker) handBack(request []byte) {
+	if op := binary.LittleEndian.Uint32(request[4:]); op == opForget || op == opBatchForget {
+		w.handle(request)
+		return
+	}
 	if err := w.again(); err != nil {
 		w.log.Error("leave a request to the next server", logError, err)
 		w.reply([][]byte{w.header(request, 0, fuse.EIO)})
@@ -296,13 +305,14 @@ func (w *worker) handBack(request []byte) {
 
 func (w *worker) handle(request []byte) {
 	var answer [][]byte
-	switch op := binary.LittleEndian.Uint32(request[4:]); {
+	op := binary.LittleEndian.Uint32(request[4:])
+	switch {
 	case op == opInterrupt:
 		// Nobody expects a read of a file to be interrupted, and each is bounded in time: the kernel is to stop asking.
 		answer = [][]byte{w.header(request, 0, fuse.ENOSYS)}
-	case w.view == nil && (op == opForget || op == opBatchForget):
+	case w.shown == nil && (op == opForget || op == opBatchForget):
 		return
-	case w.view == nil:
+	case w.shown == nil:
 		answer = [][]byte{w.header(request, 0, fuse.EIO)}
 	case op == opRead:
 		answer = w.read(request)
@@ -313,10 +323,13 @@ func (w *worker) handle(request []byte) {
 		}
 		answer = [][]byte{w.out[:n]}
 	}
-	w.reply(answer)
+	if f, ok := w.shown.(*follower); !w.reply(answer) && ok {
+		f.takeBack(op, answer[0])
+	}
 }
 
-func (w *worker) reply(answer [][]byte) {
+// reply reports whether the kernel took an answer. It takes none to what it asked again meanwhile.
+func (w *worker) reply(answer [][]byte) bool {
 	for {
 		_, err := unix.Writev(w.fd, answer)
 		if err == syscall.EINTR {
@@ -325,7 +338,7 @@ func (w *worker) reply(answer [][]byte) {
 		if err != nil && err != syscall.ENOENT && err != syscall.ENODEV {
 			w.log.Error("answer the kernel", logError, err)
 		}
-		return
+		return err != syscall.ENOENT
 	}
 }
 
@@ -348,7 +361,11 @@ func (w *worker) read(request []byte) [][]byte {
 	id := binary.LittleEndian.Uint64(request[16:])
 	offset := binary.LittleEndian.Uint64(request[inHeader+8:])
 	size := binary.LittleEndian.Uint32(request[inHeader+16:])
-	v := w.view
+	v, id, found, err := w.shown.find(id)
+	if err != nil {
+		return [][]byte{w.header(request, 0, w.shown.failed(err))}
+	}
+	defer found()
 	ctx, done := v.within()
 	defer done()
 	n, _, p, err := v.of(ctx, id)

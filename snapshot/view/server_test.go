@@ -19,7 +19,7 @@ func served(t *testing.T, log *bytes.Buffer) (*Server, int) {
 	must(t, err)
 	t.Cleanup(func() { unix.Close(pair[1]) })
 	s := &Server{conn: Connection{Device: os.NewFile(uintptr(pair[0]), "device"), Table: table(t)}, fd: pair[0],
-		view: &View{memory: NewMemory()}, log: slog.New(slog.NewTextHandler(log, nil)), room: buffer}
+		shown: &View{memory: NewMemory()}, log: slog.New(slog.NewTextHandler(log, nil)), room: buffer}
 	s.again = s.resend
 	return s, pair[1]
 }

@@ -11,6 +11,9 @@ func (s *Server) Stop() {
 	s.mu.Lock()
 	s.stopped = true
 	s.mu.Unlock()
+	if f, ok := s.shown.(*follower); ok {
+		f.leave()
+	}
 	answered := make(chan struct{})
 	go func() {
 		s.busy.Wait()
@@ -22,8 +25,8 @@ func (s *Server) Stop() {
 	case <-time.After(StopPatience):
 	}
 	// Once the kernel is to ask again it takes no answer to what it asked before.
-	if err := s.again(); err == nil && s.view != nil {
-		s.view.end()
+	if err := s.again(); err == nil && s.shown != nil {
+		s.shown.stop()
 	} else if err != nil && !errors.Is(err, errNoResend) {
 		s.log.Error("leave requests to the next server", logError, err)
 	}

@@ -17,6 +17,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -41,7 +42,9 @@ type Options struct {
 	// and character devices 0/0, which it takes for deletions, are hidden.
 	Lower bool
 	// Foreign is for a snapshot made elsewhere: set-user-ID bits and devices have no effect in the mount.
-	Foreign    bool
+	Foreign bool
+	// Follow is for a mount that is to show another snapshot later; see Server.Follow. Path is not for it.
+	Follow     bool
 	AllowOther bool          // other users may use the mount; without it only who mounted, with all permissions
 	IOTimeout  time.Duration // how long a block is waited for; 0 is DefaultIOTimeout
 	Memory     *Memory       // nil: one of its own
@@ -64,6 +67,11 @@ type View struct {
 	slots *slots
 	links *links
 
+	// Of one of several snapshots that a mount shows one after another; see follower.
+	high     uint64        // what the numbers of its entries have above those of the snapshot
+	told     *atomic.Int64 // how often the kernel was told of one of them and has not forgotten it; nil: nobody counts
+	fleeting bool          // the kernel cannot be told that the root has become another one
+
 	memory *Memory
 	number uint64 // of this view in memory
 	ahead  ahead
@@ -83,7 +91,7 @@ func newView(ctx context.Context, s *tree.Snapshot, o Options, sl *slots) (*View
 	if !top.IsDir() {
 		return nil, fmt.Errorf("a %s, not a directory: %w", top.Type, snapshot.ErrFormat)
 	}
-	if top.Below >= slotBit-1 {
+	if top.Below >= sl.bit()-1 {
 		return nil, fmt.Errorf("%d entries: %w", top.Below, snapshot.ErrFormat)
 	}
 	o.Path = strings.Trim(path.Clean("/"+o.Path), "/")
@@ -110,6 +118,21 @@ func newView(ctx context.Context, s *tree.Snapshot, o Options, sl *slots) (*View
 // String implements [fuse.RawFileSystem].
 func (v *View) String() string { return "volary" }
 
+// find implements source.
+func (v *View) find(id uint64) (*View, uint64, func(), error) { return v, id, func() {}, nil }
+
+// failed implements source: find never fails.
+func (v *View) failed(error) fuse.Status { return fuse.EIO }
+
+// stop implements source.
+func (v *View) stop() { v.end() }
+
+// finish implements source.
+func (v *View) finish() {
+	v.ahead.wait()
+	v.memory.forget(v.number)
+}
+
 // within returns a context for answering one request.
 func (v *View) within() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(v.base, v.o.IOTimeout)
@@ -119,9 +142,6 @@ func (v *View) within() (context.Context, context.CancelFunc) {
 func (v *View) hasXattrs() bool {
 	return v.snap.HasSidecar() && (v.snap.Commit == nil || !v.snap.Commit.NoXattrs)
 }
-
-// private reports whether only who mounted can use the mount.
-func (v *View) private() bool { return !v.o.AllowOther }
 
 // said remembers what was logged lately, so that a reader who tries again does not fill the log.
 type said struct {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -135,7 +136,7 @@ func TestASlotIsOneDirectorys(t *testing.T) {
 	if slot == taken {
 		t.Error("two directories have a slot")
 	}
-	if dir, place, err := s.decode(number(slot, 12)); dir != 7 || place != 12 || err != nil {
+	if dir, place, err := s.decode(s.number(slot, 12)); dir != 7 || place != 12 || err != nil {
 		t.Errorf("decoded %d, %d, %v", dir, place, err)
 	}
 	if again, err := s.of(7); err != nil || again != slot {
@@ -202,31 +203,34 @@ func TestViewsWithOneMemoryKeepApartWhatIsTheirs(t *testing.T) {
 	}
 }
 
-func TestACacheIsBoundedAndLoadsOnce(t *testing.T) {
+func TestWhatSeveralAskForIsLoadedOnce(t *testing.T) {
 	c := newCache[int, int](100)
-	loads := 0
-	var mu sync.Mutex
-	release := make(chan struct{})
-	var all sync.WaitGroup
-	for range 10 {
-		all.Go(func() {
-			v, err := c.get(t.Context(), 1, true, func() (int, int, error) {
-				mu.Lock()
-				loads++
-				mu.Unlock()
-				<-release
-				return 11, 40, nil
+	for k := range 500 { // who asks looks at moments of its own: before, during and after the load
+		var loads atomic.Int32
+		release := make(chan struct{})
+		var all sync.WaitGroup
+		for range 10 {
+			all.Go(func() {
+				v, err := c.get(t.Context(), k, true, func() (int, int, error) {
+					loads.Add(1)
+					<-release
+					return 11, 40, nil
+				})
+				if v != 11 || err != nil {
+					t.Errorf("got %d, %v", v, err)
+				}
 			})
-			if v != 11 || err != nil {
-				t.Errorf("got %d, %v", v, err)
-			}
-		})
+		}
+		close(release)
+		all.Wait()
+		if n := loads.Load(); n != 1 {
+			t.Fatalf("loaded %d times", n)
+		}
 	}
-	close(release)
-	all.Wait()
-	if loads != 1 {
-		t.Errorf("loaded %d times", loads)
-	}
+}
+
+func TestACacheIsBounded(t *testing.T) {
+	c := newCache[int, int](100)
 	for k := range 10 {
 		if _, err := c.get(t.Context(), k, true, func() (int, int, error) { return k, 40, nil }); err != nil {
 			t.Error(err)

@@ -25,6 +25,9 @@ func (v *View) nameShown(name string) string {
 
 func (v *View) xattrs(ctx context.Context, id uint64) ([]meta.Xattr, fuse.Status) {
 	if !v.hasXattrs() {
+		if v.told != nil {
+			return nil, fuse.OK // what is shown next may have some
+		}
 		return nil, fuse.ENOSYS
 	}
 	n, _, p, err := v.of(ctx, id)

@@ -132,7 +132,7 @@ func TestMarkOfOneUserSaysNothingToAnother(t *testing.T) {
 
 func TestUpkeepCrosses(t *testing.T) {
 	mem := newMemoryHost()
-	want := Collected{RemovedBlocks: 1, RemovedBytes: 2, FreedBytes: 3, KeptBlocks: 4, KeptBytes: 5, Missing: []cid.Cid{pinsettest.Root(1)}}
+	want := Collected{RemovedBlocks: 1, RemovedBytes: 2, FreedBytes: 3, KeptBlocks: 4, KeptBytes: 5, Missing: []cid.Cid{pinsettest.Root(1)}, Elsewhere: []cid.Cid{pinsettest.Root(2)}}
 	var asked []bool
 	mem.collect = func(_ context.Context, dry bool) (Collected, error) {
 		asked = append(asked, dry)

@@ -47,7 +47,7 @@ func Dial(ctx context.Context, path string, o DialOptions) (*Host, error) {
 	}
 	return &Host{
 		Blocks: remoteBlocks{client: c}, Sessions: remoteSessions{c}, Pins: remotePins{c}, Tags: remoteTags{c},
-		Origins: remoteOrigins{c}, Upkeep: remoteUpkeep{c}, Volumes: remoteVolumes{c}, Replicas: remoteReplicas{c}, Network: remoteNetwork{c}, Closer: c,
+		Origins: remoteOrigins{c}, Upkeep: remoteUpkeep{c}, Volumes: remoteVolumes{c}, Heads: remoteHeads{c}, Replicas: remoteReplicas{c}, Network: remoteNetwork{c}, Closer: c,
 	}, nil
 }
 

@@ -44,7 +44,7 @@ func (c remoteVolumes) Resolve(ctx context.Context, ref string) (cid.Cid, error)
 }
 
 func (c remoteVolumes) Watch(ctx context.Context, o volume.WatchOptions) iter.Seq2[volume.News, error] {
-	q := url.Values{"name": o.Names, "current": {strconv.FormatBool(o.Current)}}
+	q := url.Values{"name": o.Names, "exist": {strconv.FormatBool(o.Exist)}, "current": {strconv.FormatBool(o.Current)}}
 	return lines[volume.News](ctx, c.client, request{method: http.MethodGet, path: prefix + "/watch?" + q.Encode(), stream: true})
 }
 

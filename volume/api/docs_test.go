@@ -19,7 +19,7 @@ func TestEveryRouteAndKindOfErrorIsDocumented(t *testing.T) {
 		}
 	}
 	var source []byte
-	for _, file := range []string{"server_state.go", "server_replicas.go", "server_network.go"} {
+	for _, file := range []string{"server_state.go", "server_replicas.go", "server_network.go", "server_volumes.go"} {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

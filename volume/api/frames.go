@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
@@ -19,6 +20,7 @@ import (
 //	cid     = string: a binary CID
 //	block   = cid, string: the bytes
 //	got     = string: an error, or an empty one and then string: the bytes of a block
+//	brought = string: an error, or an empty one and then uvarint: the size of a block
 //	record  = string: key, string: value, uvarint n, n times cid
 //
 // with the shortest uvarints (multiformats' unsigned-varint). A sequence ends with the body.
@@ -35,6 +37,8 @@ const (
 	readBuffer  = 128 << 10
 	// gotBytes is how large an answer of blocks gets: no further block is added to one of that size.
 	gotBytes = 1 << 20
+	// tellTime is how long what was brought is collected before who waits is told.
+	tellTime = 200 * time.Millisecond
 	// maxError bounds an error in such an answer.
 	maxError = 64 << 10
 
@@ -164,6 +168,21 @@ func (f *frameReader) got() (failure, data []byte, _ error) {
 	}
 	data = make([]byte, n)
 	return nil, data, f.fill(data)
+}
+
+// brought reads what is answered for one block that was to be brought: an error as it is on the wire, or else its size;
+// io.EOF at the end of the body.
+func (f *frameReader) brought() (failure []byte, size int, _ error) {
+	n, err := f.size("error", maxError)
+	if err != nil {
+		return nil, 0, err
+	}
+	if n > 0 {
+		failure = make([]byte, n)
+		return failure, 0, f.fill(failure)
+	}
+	size, err = f.size("block", snapshot.MaxBlockSize)
+	return nil, size, within(err)
 }
 
 // blockReader reads a sequence of blocks in parts that fit its memory.

@@ -75,6 +75,36 @@ func FuzzAnswersReadAreWrittenTheSame(f *testing.F) {
 	})
 }
 
+func FuzzSizesReadAreWrittenTheSame(f *testing.F) {
+	for _, answer := range []string{"", "\x00\x00", "\x00\x03\x02{}", "\x00", "\x02{", "\xff\xff\x7f", "\x00\xff\xff\xff\x7f", "\x00\x80\x00"} {
+		f.Add([]byte(answer))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		in := newFrameReader(iotest.OneByteReader(bytes.NewReader(data)), -1)
+		var again []byte
+		for {
+			failure, size, err := in.brought()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				if !refused(err) {
+					t.Fatalf("refused with %v", err)
+				}
+				return
+			}
+			if failure != nil {
+				again = appendString(again, failure)
+			} else {
+				again = appendUvarint(append(again, 0), size)
+			}
+		}
+		if !bytes.Equal(again, data) {
+			t.Fatalf("%x was read and written as %x", data, again)
+		}
+	})
+}
+
 func FuzzStatRecordsReadAreWrittenTheSame(f *testing.F) {
 	root := blockstest.Raw([]byte("root")).Cid()
 	f.Add(appendRecord(nil, importer.StatRecord{}))

@@ -30,6 +30,7 @@ type Host struct {
 	Owners   Owners  // for the callers of a server; nil in a client's host
 	Upkeep   Upkeep
 	Volumes  Volumes  // nil if there are none
+	Heads    Heads    // nil if nothing is signed, in a server's host
 	Replicas Replicas // nil as NoReplicas, in a server's host
 	Network  Network  // nil as NoNetwork, in a server's host
 	io.Closer
@@ -100,12 +101,16 @@ type Collected struct {
 	KeptBytes     uint64    `json:"kept_bytes"`
 	Missing       []cid.Cid `json:"missing,omitempty"` // blocks that pins need and the store lacks
 	Damaged       []cid.Cid `json:"damaged,omitempty"` // those it has, but not with their bytes
+	// Elsewhere are some of the blocks that pins need and were never here: other hosts have them.
+	Elsewhere []cid.Cid `json:"elsewhere,omitempty"`
 	// Withheld says that nothing was removed, because it is not known what a missing block links to.
 	Withheld bool `json:"withheld,omitempty"`
 	// Collector is the Kubo daemon whose blocks are to be removed by itself; of them nothing is counted above.
 	Collector string `json:"collector,omitempty"`
 	Released  uint64 `json:"released,omitempty"` // pins and sessions in it that were left over
 	Unknown   uint64 `json:"unknown,omitempty"`  // pins in it in this host's name that its state says nothing of; they stay
+	// RemovedVolumes are how many volumes were removed and can be brought back: their states are kept.
+	RemovedVolumes uint64 `json:"removed_volumes,omitempty"`
 	// What the cluster lacked of what is kept and is told of now, what it is to let go of, and why it was not compared.
 	Told        uint64 `json:"told,omitempty"`
 	Untold      uint64 `json:"untold,omitempty"`

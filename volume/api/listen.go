@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -92,9 +93,11 @@ func listen(path string, gid int) (_ *socket, err error) {
 
 // place puts a socket at a path, by a link and a rename in one directory. A rename from one directory to another
 // would wait for all others in the file system, among them one that waits for this daemon: overlayfs asks the base for
-// attributes while it holds that lock of the file system that changes are on.
+// attributes while it holds that lock of the file system that changes are on. A Docker engine takes every socket in its
+// directory for a plugin, which is called as what stands before the last dot: with another name for a moment, the plugin of
+// this path has the same.
 func place(made, path string) error {
-	fresh := path + ".new"
+	fresh := strings.TrimSuffix(path, filepath.Ext(path)) + ".new"
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"net"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestSocketHasItsModeAndGroupAndNothingElseIsLeft(t *testing.T) {
@@ -111,5 +114,42 @@ func TestSocketPathMayBeAsLongAsTheSystemTakesAndNoLonger(t *testing.T) {
 	c.Close()
 	if _, err := Listen(path+"x", -1); !errors.Is(err, syscall.ENAMETOOLONG) || !strings.Contains(err.Error(), "107") {
 		t.Errorf("one byte more: %v", err)
+	}
+}
+
+// TestAnEngineThatLooksMeanwhileSeesNoOtherPlugin wants no socket in the directory that an engine would take for a plugin
+// of another name: it takes all that are there, without what stands behind the last dot.
+func TestAnEngineThatLooksMeanwhileSeesNoOtherPlugin(t *testing.T) {
+	dir := t.TempDir()
+	watch, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(watch)
+	if _, err := unix.InotifyAddWatch(watch, dir, unix.IN_CREATE|unix.IN_MOVED_TO); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Listen(filepath.Join(dir, "plugin.sock"), -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	events := make([]byte, 1<<16)
+	n, err := unix.Read(watch, events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	placed := false
+	for events = events[:n]; len(events) > 0; {
+		mask, size := binary.NativeEndian.Uint32(events[4:]), binary.NativeEndian.Uint32(events[12:])
+		name := unix.ByteSliceToString(events[unix.SizeofInotifyEvent : unix.SizeofInotifyEvent+size])
+		events = events[unix.SizeofInotifyEvent+size:]
+		if mask&unix.IN_ISDIR == 0 && strings.TrimSuffix(name, filepath.Ext(name)) != "plugin" {
+			t.Errorf("%s was there", name)
+		}
+		placed = placed || name == "plugin.sock"
+	}
+	if !placed {
+		t.Error("the socket was never seen")
 	}
 }

@@ -129,7 +129,7 @@ func newStatusCollector(u Upkeep, log *slog.Logger) *statusCollector {
 		gauge("volary_tags", "Tags.", func(s *Status) uint64 { return s.Tags }),
 		gauge("volary_volumes", "Volumes.", func(s *Status) uint64 { return s.Volumes.Volumes }),
 		gauge("volary_volumes_mounted", "Volumes that somebody has mounted.", func(s *Status) uint64 { return s.Volumes.Mounted }),
-		gauge("volary_volumes_failing", "Volumes whose last automatic commit, or mount at the start, failed.", func(s *Status) uint64 { return s.Volumes.Failing }),
+		gauge("volary_volumes_failing", "Volumes whose last automatic commit, unmount for a container or mount at the start failed.", func(s *Status) uint64 { return s.Volumes.Failing }),
 		counted("volary_volume_commits_failed_total", "Automatic commits that failed.", func(s *Status) uint64 { return s.Volumes.FailedCommits }),
 		gauge("volary_store_blocks", "Blocks in the store.", func(s *Status) uint64 { return s.Blocks }),
 		gauge("volary_store_bytes", "Bytes of the blocks in the store.", func(s *Status) uint64 { return s.Bytes }),
@@ -139,6 +139,11 @@ func newStatusCollector(u Upkeep, log *slog.Logger) *statusCollector {
 		gauge("volary_network_peers_missing", "Configured peers that are not connected.", func(s *Status) uint64 { return uint64(s.network().Missing) }),
 		counted("volary_network_received_bytes_total", "Bytes that came from peers, since the start.", func(s *Status) uint64 { return uint64(s.network().InBytes) }),
 		counted("volary_network_sent_bytes_total", "Bytes that went to peers, since the start.", func(s *Status) uint64 { return uint64(s.network().OutBytes) }),
+		gauge("volary_exchange_peers", "Peers that can be asked for blocks.", func(s *Status) uint64 { return uint64(s.exchange().Peers) }),
+		counted("volary_exchange_blocks_total", "Blocks that were got from other hosts and gateways, since the start.", func(s *Status) uint64 { return s.exchange().Blocks }),
+		counted("volary_exchange_bytes_total", "Bytes of the blocks that were got from other hosts and gateways, since the start.", func(s *Status) uint64 { return s.exchange().Bytes }),
+		counted("volary_exchange_wrong_total", "Answers of peers that were not what was asked for, since the start.", func(s *Status) uint64 { return s.exchange().Wrong }),
+		counted("volary_exchange_failed_total", "Answers of peers that did not come, since the start.", func(s *Status) uint64 { return s.exchange().Failures }),
 		gauge("volary_outbox_waiting", "Pins and unpins that the cluster was not told yet.", func(s *Status) uint64 { return s.outbox().waiting() }),
 		gauge("volary_outbox_oldest_seconds", "Age of the oldest pin or unpin that the cluster was not told yet.", func(s *Status) uint64 { return s.outbox().age() }),
 		gauge("volary_outbox_untold_volumes", "Volumes of which not everything is in the outbox yet.", func(s *Status) uint64 { return uint64(s.outbox().Untold) }),
@@ -156,6 +161,14 @@ func (s *Status) network() *NetworkState {
 		return &NetworkState{}
 	}
 	return s.Network
+}
+
+// exchange is that of a host that has none as well.
+func (s *Status) exchange() *ExchangeState {
+	if x := s.network().Exchange; x != nil {
+		return x
+	}
+	return &ExchangeState{}
 }
 
 // outbox is that of a host that has none as well.

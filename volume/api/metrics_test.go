@@ -56,21 +56,43 @@ func TestMetricsTellWhatIsReplicated(t *testing.T) {
 			map[string]float64{"volary_outbox_pinned_total": 3, "volary_outbox_unpinned_total": 2, "volary_volumes_under_replicated": 4},
 		},
 	} {
-		r := prometheus.NewRegistry()
-		r.MustRegister(newStatusCollector(fixedStatus{status: c.status}, slog.New(slog.DiscardHandler)))
-		families, err := r.Gather()
-		if err != nil {
-			t.Fatal(err)
+		wantMetrics(t, c.status, c.want)
+	}
+}
+
+// wantMetrics gathers what a status gives, of which only what is wanted is looked at.
+func wantMetrics(t *testing.T, status Status, want map[string]float64) {
+	t.Helper()
+	r := prometheus.NewRegistry()
+	r.MustRegister(newStatusCollector(fixedStatus{status: status}, slog.New(slog.DiscardHandler)))
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		if _, asked := want[f.GetName()]; asked {
+			m := f.GetMetric()[0]
+			got[f.GetName()] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
 		}
-		got := map[string]float64{}
-		for _, f := range families {
-			if _, asked := c.want[f.GetName()]; asked {
-				m := f.GetMetric()[0]
-				got[f.GetName()] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
-			}
-		}
-		if !maps.Equal(got, c.want) {
-			t.Errorf("%+v: %v, want %v", c.status, got, c.want)
-		}
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("%+v: %v, want %v", status, got, want)
+	}
+}
+
+func TestMetricsTellWhatOtherHostsBrought(t *testing.T) {
+	for _, c := range []struct {
+		network *NetworkState
+		want    map[string]float64
+	}{
+		{nil, map[string]float64{"volary_exchange_peers": 0, "volary_exchange_blocks_total": 0, "volary_exchange_bytes_total": 0}},
+		{&NetworkState{}, map[string]float64{"volary_exchange_wrong_total": 0, "volary_exchange_failed_total": 0}},
+		{
+			&NetworkState{Exchange: &ExchangeState{Peers: 2, Blocks: 3, Bytes: 4, Wrong: 5, Failures: 6}},
+			map[string]float64{"volary_exchange_peers": 2, "volary_exchange_blocks_total": 3, "volary_exchange_bytes_total": 4, "volary_exchange_wrong_total": 5, "volary_exchange_failed_total": 6},
+		},
+	} {
+		wantMetrics(t, Status{Network: c.network}, c.want)
 	}
 }

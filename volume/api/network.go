@@ -28,6 +28,17 @@ type NetworkState struct {
 	InBytes    int64    `json:"in_bytes"`   // that came since the daemon was started
 	OutBytes   int64    `json:"out_bytes"`  // that went
 	Error      string   `json:"error,omitempty"`
+
+	Exchange *ExchangeState `json:"exchange,omitempty"` // nil if blocks are got otherwise
+}
+
+// ExchangeState counts what a host got from others since its daemon was started.
+type ExchangeState struct {
+	Peers    int    `json:"peers"`    // that can be asked for blocks
+	Blocks   uint64 `json:"blocks"`   // that were got
+	Bytes    uint64 `json:"bytes"`    // of them
+	Wrong    uint64 `json:"wrong"`    // answers that were not what was asked for
+	Failures uint64 `json:"failures"` // answers that did not come
 }
 
 // NetworkPeer is another host of the network. Its JSON is stable.

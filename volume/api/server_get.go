@@ -16,15 +16,7 @@ import (
 // getMany answers a list of CIDs with what there is to say of each, in their order. It ends early once the
 // answer is large enough: a caller who works on what it has got does not hold a turn meanwhile.
 func (s *Server) getMany(c *call) error {
-	b, err := c.blocks()
-	if err != nil {
-		return err
-	}
-	cs, err := c.cids()
-	if err != nil {
-		return err
-	}
-	done, err := c.transfer()
+	b, cs, done, err := c.wanted()
 	if err != nil {
 		return err
 	}
@@ -59,11 +51,23 @@ func (s *Server) getMany(c *call) error {
 	return out.Flush()
 }
 
+// wanted is what a list of CIDs is to be read from, and the CIDs. The caller holds a turn until done.
+func (c *call) wanted() (b snapshot.Blocks, cs []cid.Cid, done func(), err error) {
+	if b, err = c.blocks(); err != nil {
+		return nil, nil, nil, err
+	}
+	if cs, err = c.cids(); err != nil {
+		return nil, nil, nil, err
+	}
+	done, err = c.transfer()
+	return b, cs, done, err
+}
+
 // getEach reads blocks one after another into buf, or together if some of them are not here and come from elsewhere.
 func (s *Server) getEach(ctx context.Context, b snapshot.Blocks, cs []cid.Cid, buf []byte) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		if far(ctx, b, cs...) {
-			s.getFar(ctx, b, cs, yield)
+			s.getFar(ctx, b, cs, gotBytes, yield)
 			return
 		}
 		for _, c := range cs {
@@ -77,12 +81,12 @@ func (s *Server) getEach(ctx context.Context, b snapshot.Blocks, cs []cid.Cid, b
 // usualFar is what a block from elsewhere is taken to have before any was seen.
 const usualFar = 128 << 10
 
-// getFar gets blocks together, no more at a time than the answer will probably have room for: what is under way when it
-// ends was got in vain.
-func (s *Server) getFar(ctx context.Context, b snapshot.Blocks, cs []cid.Cid, yield func([]byte, error) bool) {
+// getFar gets blocks together, no more at a time than an answer of so many bytes will probably have room for: what is
+// under way when it ends was got in vain.
+func (s *Server) getFar(ctx context.Context, b snapshot.Blocks, cs []cid.Cid, room int, yield func([]byte, error) bool) {
 	for size := 0; len(cs) > 0; {
 		usual := cmp.Or(s.farSize.Load(), usualFar)
-		n := min(len(cs), max(1, (gotBytes-size)/int(usual)))
+		n := min(len(cs), max(1, (room-size)/int(usual)))
 		for blk, err := range snapshot.GetMany(ctx, b, cs[:n]...) {
 			var data []byte
 			if err == nil {

@@ -20,6 +20,7 @@ func (s *Server) routes() {
 	s.handle("DELETE "+prefix+"/blocks/{cid}", s.dropBlock)
 	s.handle("POST "+prefix+"/blocks", s.putBlocks)
 	s.handle("POST "+prefix+"/blocks/get", s.getMany)
+	s.handle("POST "+prefix+"/blocks/bring", s.bring)
 	s.handle("POST "+prefix+"/blocks/has", s.has)
 	s.handle("POST "+prefix+"/sync", s.sync)
 

@@ -18,6 +18,7 @@ func (s *Server) volumeRoutes() {
 	s.handleVolumes("GET "+prefix+"/resolve", (*call).resolve)
 	s.handleVolumes("GET "+prefix+"/watch", (*call).watch)
 	s.handleVolumes("POST "+prefix+"/volumes/do/{operation}", (*call).doVolumes)
+	s.handle("GET "+prefix+"/signed", s.signed)
 }
 
 // handleVolumes adds a route of a host that has volumes.
@@ -73,6 +74,9 @@ func (c *call) resolve(vs Volumes) error {
 func (c *call) watch(vs Volumes) error {
 	o := volume.WatchOptions{Names: c.r.URL.Query()["name"]}
 	var err error
+	if o.Exist, err = c.flag("exist"); err != nil {
+		return err
+	}
 	if o.Current, err = c.flag("current"); err != nil {
 		return err
 	}
@@ -92,6 +96,18 @@ func (c *call) watch(vs Volumes) error {
 		}
 		return nil
 	})
+}
+
+func (s *Server) signed(c *call) error {
+	heads := s.host.Heads
+	if heads == nil {
+		heads = noHeads{}
+	}
+	signed, err := heads.Signed(c.r.Context(), c.r.URL.Query().Get("volume"))
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, signed)
 }
 
 type resolvedJSON struct {

@@ -33,6 +33,7 @@ const DefaultIdle = 5 * time.Second
 // HoldOptions say how a holder runs.
 type HoldOptions struct {
 	Idle   time.Duration // 0 is DefaultIdle
+	Stay   bool          // until the context is done, even if nothing is held
 	Ready  func()        // if set, called once clients can connect
 	Logger *slog.Logger  // nil discards
 }
@@ -62,7 +63,7 @@ func Hold(ctx context.Context, socket string, o HoldOptions) error {
 	if err != nil {
 		return fmt.Errorf("hold mounts at %s: %w", socket, err)
 	}
-	h := &hold{log: o.Logger, held: map[string]held{}}
+	h := &hold{log: o.Logger, stay: o.Stay, held: map[string]held{}}
 	if o.Ready != nil {
 		o.Ready()
 	}
@@ -148,7 +149,8 @@ func (h held) gone() bool {
 }
 
 type hold struct {
-	log *slog.Logger
+	log  *slog.Logger
+	stay bool
 
 	mu    sync.Mutex
 	held  map[string]held
@@ -173,7 +175,7 @@ func (h *hold) run(ctx context.Context, l *net.UnixListener, socket string, idle
 				h.serve(c)
 			})
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			if h.idle() {
+			if h.idle() && (!h.stay || ctx.Err() != nil) {
 				// With the lock still held: nobody else has made a socket of this name.
 				return os.Remove(socket)
 			}

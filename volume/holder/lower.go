@@ -81,6 +81,11 @@ type served struct {
 	options  volume.MountOptions
 	refused  bool          // all that is asked of it
 	ended    chan struct{} // closed when nobody can use the mount any more
+
+	// When the kernel is to let go of names again that nobody uses, and what was shown when it did last.
+	pruned cid.Cid
+	next   time.Time
+	wait   time.Duration
 }
 
 func newServed(srv *view.Server, root cid.Cid, o volume.MountOptions) *served {
@@ -95,7 +100,7 @@ func NewLower(o LowerOptions) *Lower {
 	return &Lower{o: o, memory: view.NewMemory(), served: map[string]*served{}, locks: map[string]*lock{}}
 }
 
-// Mount shows a snapshot at dir, or goes on with showing it. A dead mount at dir, whose server went without a
+// Mount shows a snapshot at dir, or goes on with showing it; with the option Follow, with whatever is shown there. A dead mount at dir, whose server went without a
 // holder, is taken away first.
 func (l *Lower) Mount(ctx context.Context, s *tree.Snapshot, dir string, o volume.MountOptions) error {
 	defer l.lock(dir)()
@@ -147,10 +152,12 @@ type heldMount struct {
 	Root    string              `json:"root"`
 	Options volume.MountOptions `json:"options"` // the lasting ones
 	Init    []byte              `json:"init"`
+	// Generations are the snapshots that the kernel may know entries of, if it was mounted to show one after another.
+	Generations []view.Generation `json:"generations,omitempty"`
 }
 
 func (l *Lower) put(ctx context.Context, dir string, root cid.Cid, c view.Connection, o volume.MountOptions) error {
-	data, err := json.Marshal(heldMount{root.String(), o, c.Init})
+	data, err := json.Marshal(heldMount{root.String(), o, c.Init, c.Generations})
 	if err != nil {
 		return err
 	}
@@ -194,8 +201,12 @@ func (l *Lower) rehold(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	c := m.server.Connection()
+	if len(c.Generations) > 0 {
+		root = c.Generations[0].Root
+	}
 	l.o.Logger.Warn("the holder did not have a mount", logName, dir)
-	return l.put(ctx, dir, root, m.server.Connection(), m.options)
+	return l.put(ctx, dir, root, c, m.options)
 }
 
 func (l *Lower) viewOptions(o volume.MountOptions) view.Options {
@@ -203,7 +214,7 @@ func (l *Lower) viewOptions(o volume.MountOptions) view.Options {
 	if timeout == 0 {
 		timeout = l.o.IOTimeout
 	}
-	return view.Options{Lower: !o.ReadOnly, Foreign: o.Foreign, AllowOther: true, IOTimeout: timeout, Memory: l.memory, Logger: l.o.Logger}
+	return view.Options{Lower: !o.ReadOnly, Follow: o.Follow, Foreign: o.Foreign, AllowOther: true, IOTimeout: timeout, Memory: l.memory, Logger: l.o.Logger}
 }
 
 // lasting are the options that stay the same as long as a snapshot is mounted.
@@ -246,7 +257,7 @@ func (l *Lower) forget(dir string, m *served) bool {
 
 // same reports an error if something else is asked for than what is served.
 func (m *served) same(s *tree.Snapshot, dir string, o volume.MountOptions) error {
-	if m.snapshot != s.CID.KeyString() || m.options != lasting(o) {
+	if m.snapshot != s.CID.KeyString() && !o.Follow || m.options != lasting(o) {
 		return otherMount(s, dir)
 	}
 	return nil

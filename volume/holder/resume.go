@@ -24,7 +24,7 @@ func (l *Lower) resume(ctx context.Context, s *tree.Snapshot, dir string, o volu
 	if err != nil {
 		return false, err
 	}
-	if was.Root != s.CID.String() || was.Options != lasting(o) {
+	if !following(o, was) && (was.Root != s.CID.String() || was.Options != lasting(o)) {
 		c.Close()
 		return false, otherMount(s, dir)
 	}
@@ -102,7 +102,7 @@ func (l *Lower) held(ctx context.Context, dir string) (c view.Connection, was he
 		}
 		return c, was, err
 	}
-	return view.Connection{Device: files[0], Table: files[1], Init: was.Init}, was, nil
+	return view.Connection{Device: files[0], Table: files[1], Init: was.Init, Generations: was.Generations}, was, nil
 }
 
 // detachDead takes a mount away whose server is gone for good. What the kernel has of its files it goes on telling;

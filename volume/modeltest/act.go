@@ -122,6 +122,13 @@ func (x *act) fallocate(mode uint32) error {
 		return err
 	}
 	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if x.side == 1 && mode&unix.FALLOC_FL_PUNCH_HOLE == 0 {
+		x.pair.filled[st.Ino] = true
+	}
 	return unix.Fallocate(fd, mode, x.Off, x.Len)
 }
 

@@ -16,9 +16,10 @@ import (
 //
 // Holes are compared if Holes says so. When overlayfs copies a file up, it looks for a hole once in each MiB.
 type Comparison struct {
-	Since   time.Time
-	Holes   bool
-	AnyTime func(path string) bool // no more can be said than that there is a time; nil for none
+	Since    time.Time
+	Holes    bool
+	AnyTime  func(path string) bool // no more can be said than that there is a time; nil for none
+	AnyHoles func(path string) bool // nothing can be said of its holes; nil for none
 }
 
 // maxDifferences is how many are listed.
@@ -68,6 +69,7 @@ func Compare(ctx context.Context, got, want *tree.Snapshot, c Comparison) ([]str
 }
 
 func (c Comparison) entry(ctx context.Context, got, want *tree.Snapshot, g, w tree.Located, differ func(string, string, any, any)) error {
+	holes := c.Holes && (c.AnyHoles == nil || !c.AnyHoles(g.Path))
 	for _, f := range []struct {
 		what      string
 		got, want any
@@ -75,7 +77,7 @@ func (c Comparison) entry(ctx context.Context, got, want *tree.Snapshot, g, w tr
 		{"type", g.Type, w.Type}, {"mode", g.Mode, w.Mode}, {"uid", g.UID, w.UID}, {"gid", g.GID, w.GID},
 		{"device", [2]uint32{g.Major, g.Minor}, [2]uint32{w.Major, w.Minor}}, {"target", g.Target, w.Target},
 		{"size", g.Size, w.Size}, {"content", g.CID.String(), w.CID.String()}, {"below", g.Below, w.Below},
-		{"sparse", c.Holes && g.Sparse, c.Holes && w.Sparse},
+		{"sparse", holes && g.Sparse, holes && w.Sparse},
 	} {
 		// A directory's own CID differs wherever something below does, which is told there.
 		if f.got != f.want && !(f.what == "content" && g.IsDir()) {

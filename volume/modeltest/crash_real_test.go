@@ -67,7 +67,7 @@ func TestRealAPowerCutDoesNotUndoWhatWasCommitted(t *testing.T) {
 func once(n, of int) bool { return n == 1 || n == of }
 
 func allLabels() []string {
-	return []string{volume.StepOverlay, volume.StepMount, volume.StepUsers, volume.StepImport, volume.StepStore, volume.StepPin,
+	return []string{volume.StepOverlay, volume.StepMount, volume.StepUsers, volume.StepLeft, volume.StepImport, volume.StepStore, volume.StepPin,
 		volume.StepHead, volume.StepUnmount, volume.StepRetire, volume.StepDelete}
 }
 
@@ -106,6 +106,7 @@ type past struct {
 	files  map[string]string            // as they were written
 	safe   map[string]string            // what of them a power cut must leave
 	rolled map[string]string            // what they become if what was begun last was done
+	left   string                       // a user who is gone
 }
 
 func (p *past) read(line string) {
@@ -118,6 +119,8 @@ func (p *past) read(line string) {
 		p.files[words[1]] = words[2]
 	case words[0] == "synced" && words[1] != "o":
 		p.safe[words[1]] = words[2]
+	case words[0] == "left":
+		p.left = words[1]
 	case words[0] == "rolling":
 		p.rolled = p.at[words[1]]
 	case words[0] == "rolled":
@@ -225,6 +228,7 @@ func (how crash) check(t *testing.T, dir string, p *past) {
 		must(t, err)
 	}
 	m.checkHistory(t, p)
+	m.checkContainer(t, p)
 	seen := m.seen(t, name)
 	how.checkFiles(t, seen, p)
 	i, err := m.Inspect(ctx, name)
@@ -258,6 +262,21 @@ func (m *machine) checkHistory(t *testing.T, p *past) {
 			t.Errorf("commit %s (-was +is):\n%s", head, diff)
 		}
 	}
+}
+
+// checkContainer wants a container that said that it is gone not to have the volume mounted, and ends one that did not.
+func (m *machine) checkContainer(t *testing.T, p *past) {
+	t.Helper()
+	i, err := m.Describe(t.Context(), name)
+	must(t, err)
+	if !slices.Contains(i.Users, container) {
+		return
+	}
+	if p.left == container {
+		t.Errorf("%s is gone, and has it mounted", container)
+	}
+	_, err = m.Do(t.Context(), &volume.Unmount{Name: name, User: container})
+	must(t, err)
 }
 
 // checkFiles wants what was written, or after a power cut what was synced.

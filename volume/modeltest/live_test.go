@@ -48,6 +48,9 @@ func stopAt(stop string) func(string) error {
 	}
 }
 
+// container is a user who does not wait until what he wrote is committed.
+const container = volume.ContainerUser + "1"
+
 // life is what a child does, a line at a time, and says once it is acknowledged.
 type life struct {
 	machine
@@ -114,6 +117,10 @@ func (l *life) work(ctx context.Context) {
 	l.mount(ctx, name)
 	l.write("h", "1", true)
 	l.do(ctx, "committed", &volume.Unmount{Name: name})
+	l.at = l.do(ctx, "", &volume.Mount{Name: name, User: container}).Path
+	l.write("i", "1", true)
+	l.leave(container)
+	l.do(ctx, "committed", &volume.Unmount{Name: name, Gone: true})
 	l.say("done")
 }
 
@@ -135,6 +142,14 @@ func (l *life) do(ctx context.Context, what string, op volume.Operation) (res vo
 		l.err = l.Sweep(ctx)
 	}
 	return res
+}
+
+// leave has a user be gone, which is all that he says.
+func (l *life) leave(user string) {
+	if l.err == nil {
+		_, l.err = l.Leave(name, user, "")
+	}
+	l.say("left", user)
 }
 
 func (l *life) mount(ctx context.Context, name string) {

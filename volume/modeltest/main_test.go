@@ -67,5 +67,13 @@ func letGoOf(socket string) error {
 		return err
 	}
 	defer lock.Close()
-	return unix.Flock(int(lock.Fd()), unix.LOCK_EX)
+	for end := time.Now().Add(startTime); ; time.Sleep(10 * time.Millisecond) {
+		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil || err != unix.EWOULDBLOCK && err != unix.EINTR {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("mounts are still held, by whoever has %s.lock", socket)
+		}
+	}
 }

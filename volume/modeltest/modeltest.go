@@ -59,12 +59,13 @@ type Pair struct {
 
 	handles []*handle
 	mapped  map[uint64]bool // inodes of Plain that were stored to through a mapping
+	filled  map[uint64]bool // inodes of Plain that were given room that nothing was written to
 	errs    map[string]int  // errors that both gave
 }
 
 // NewPair returns a pair of directories that are equal.
 func NewPair(tested, plain string) *Pair {
-	return &Pair{Tested: tested, Plain: plain, mapped: map[uint64]bool{}, errs: map[string]int{}}
+	return &Pair{Tested: tested, Plain: plain, mapped: map[uint64]bool{}, filled: map[uint64]bool{}, errs: map[string]int{}}
 }
 
 // Do applies an operation. It is an error if the two do not give the same result.
@@ -113,6 +114,13 @@ func (p *Pair) Errors() map[string]int { return p.errs }
 func (p *Pair) Mapped(path string) bool {
 	var st unix.Stat_t
 	return unix.Lstat(p.Plain+"/"+path, &st) == nil && p.mapped[st.Ino]
+}
+
+// Filled reports whether a file of Plain was given room that nothing was written to. A filesystem says that it is a hole
+// until somebody has read it and the page is still in memory.
+func (p *Pair) Filled(path string) bool {
+	var st unix.Stat_t
+	return unix.Lstat(p.Plain+"/"+path, &st) == nil && p.filled[st.Ino]
 }
 
 // handle is a file that is held open, and perhaps mapped, in both directories.

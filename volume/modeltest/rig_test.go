@@ -300,7 +300,7 @@ func (r *rig) same(ctx context.Context, got *tree.Snapshot) error {
 	}
 	r.compare++
 	differences, err := modeltest.Compare(ctx, got, want, modeltest.Comparison{
-		Since: r.since, AnyTime: r.pair.Mapped, Holes: len(r.commits) == 0, // nothing was copied up yet
+		Since: r.since, AnyTime: r.pair.Mapped, AnyHoles: r.pair.Filled, Holes: len(r.commits) == 0, // nothing was copied up yet
 	})
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +41,7 @@ func TestRealADaemonStartsWhileADirectoryIsCopiedUp(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(at, "dir", "new")); !os.IsNotExist(err) {
 		t.Fatalf("look up: %v", err)
 	}
-	must(t, d.process.Process.Signal(unix.SIGSTOP))
+	stop(t, d.process.Process)
 	made, thread := make(chan error, 1), make(chan int, 1)
 	go func() {
 		runtime.LockOSThread()
@@ -63,4 +64,26 @@ func TestRealADaemonStartsWhileADirectoryIsCopiedUp(t *testing.T) {
 	must(t, d.start(ctx))
 	must(t, <-made)
 	do(&volume.Unmount{Name: name})
+}
+
+// stop stops a process, and returns when none of its threads runs any more.
+func stop(t *testing.T, p *os.Process) {
+	t.Helper()
+	must(t, p.Signal(unix.SIGSTOP))
+	t.Cleanup(func() { p.Signal(unix.SIGCONT) }) // so that it can end if the test fails
+	for end := time.Now().Add(startTime); ; {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.Pid))
+		must(t, err)
+		runs := slices.ContainsFunc(threads, func(thread string) bool {
+			stat, err := os.ReadFile(thread)
+			return err == nil && !strings.Contains(string(stat), ") T ")
+		})
+		if !runs {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("process %d is not stopped", p.Pid)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
 }

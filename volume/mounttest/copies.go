@@ -3,10 +3,13 @@ package mounttest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/ipfs/go-cid"
 
 	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/importer"
@@ -28,6 +31,7 @@ type Copies struct {
 var (
 	_ volume.Mounter  = (*Copies)(nil)
 	_ volume.Salvager = (*Copies)(nil)
+	_ volume.Follower = (*Copies)(nil)
 )
 
 // NewCopies returns a Mounter that has nothing mounted.
@@ -61,6 +65,23 @@ func (c *Copies) Mount(ctx context.Context, base *tree.Snapshot, dir string, o v
 	}
 	c.mounted[dir] = true
 	return nil
+}
+
+// Follow implements [volume.Follower]: the copy is made anew.
+func (c *Copies) Follow(ctx context.Context, s *tree.Snapshot, dir string) ([]cid.Cid, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.mounted[dir] {
+		return nil, fmt.Errorf("%s is not mounted", dir)
+	}
+	fresh := c.Path(dir) + ".new"
+	if _, err := restorer.Restore(ctx, s, "", fresh, restorer.Options{}); err != nil {
+		return nil, err
+	}
+	if err := os.RemoveAll(c.Path(dir)); err != nil {
+		return nil, err
+	}
+	return []cid.Cid{s.CID}, os.Rename(fresh, c.Path(dir))
 }
 
 // Unmount implements [volume.Mounter].

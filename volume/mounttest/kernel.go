@@ -24,6 +24,7 @@ func RunKernel(t *testing.T, full bool, open func(t *testing.T) volume.Mounter) 
 		{"a mount that is visible at a second place stays", testSecondPlace},
 		{"a mount that is visible in another namespace stays", testOtherNamespace},
 		{"what is open out of sight is in use", testOutOfSight},
+		{"what follows is so for all who see the mount, and lets go of what is not in use", testFollowBound},
 		{"read-only, nothing can be changed", testReadOnly},
 		{"devices and set-user-ID of a foreign base have no effect", testForeign},
 		{"owners, attributes and devices", testAttributes},

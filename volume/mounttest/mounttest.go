@@ -42,6 +42,7 @@ func common() []testCase {
 		{"a snapshot is no change", testSnapshots},
 		{"what patterns exclude is in no snapshot", testExclude},
 		{"names of one file stay names of one file", testHardlinks},
+		{"what follows shows another state, and what is open its own", testFollow},
 		{"a base without a sidecar", testBare},
 		{"an empty base", testEmpty},
 	}

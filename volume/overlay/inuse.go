@@ -61,6 +61,23 @@ func staying(ctx context.Context, mount, lower string) (names []string, err erro
 	return names, err
 }
 
+// Used implements [volume.UseFinder].
+func (m *Mounter) Used(_ context.Context, dir string) (bool, error) {
+	merged := m.Path(dir)
+	if mounted, err := mounts.IsPoint(merged); !mounted || err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return false, err
+	}
+	dev, err := device(merged)
+	if err != nil {
+		return false, err
+	}
+	found, err := procs.Using(dev)
+	return len(found) > 0, err
+}
+
 // holding names the processes that have something of a mount open. Those that may not be looked at are left out.
 func holding(mount string) ([]string, error) {
 	dev, err := device(mount)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/ipfs/go-cid"
 	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/snapshot"
@@ -49,8 +50,11 @@ var (
 	_ volume.Mounter      = (*Mounter)(nil)
 	_ volume.Salvager     = (*Mounter)(nil)
 	_ volume.ChangeTeller = (*Mounter)(nil)
+	_ volume.UseFinder    = (*Mounter)(nil)
 	_ volume.Limiter      = (*Mounter)(nil)
+	_ volume.Enforcer     = (*Mounter)(nil)
 	_ volume.Refuser      = (*Mounter)(nil)
+	_ volume.Follower     = (*Mounter)(nil)
 )
 
 // New returns a mounter whose lower layers lower makes.
@@ -99,6 +103,20 @@ func (m *Mounter) Mount(ctx context.Context, base *tree.Snapshot, dir string, o 
 // Refuse implements [volume.Refuser].
 func (m *Mounter) Refuse(ctx context.Context, dir string) error {
 	return m.lower.Refuse(ctx, filepath.Join(dir, lowerDir))
+}
+
+// follower is what a [Lower] is beyond that if it can show another snapshot where one is shown; see [volume.Follower].
+type follower interface {
+	Follow(ctx context.Context, s *tree.Snapshot, dir string) ([]cid.Cid, error)
+}
+
+// Follow implements [volume.Follower].
+func (m *Mounter) Follow(ctx context.Context, s *tree.Snapshot, dir string) ([]cid.Cid, error) {
+	f, ok := m.lower.(follower)
+	if !ok {
+		return nil, errors.New("what is mounted cannot show another snapshot")
+	}
+	return f.Follow(ctx, s, filepath.Join(dir, lowerDir))
 }
 
 // onto makes the directory that something is mounted on. It is there only as long as something is: what is written to

@@ -82,6 +82,24 @@ func (m *Mounter) Space(ctx context.Context, dir string) (volume.Space, error) {
 	return volume.Space{Used: used}, err
 }
 
+// Enforces implements [volume.Enforcer].
+func (m *Mounter) Enforces(dir string) (limited bool, err error) {
+	layers := filepath.Join(dir, layersDir)
+	if limited, err = mounts.IsPoint(layers); err == nil && !limited {
+		var u quota.Usage
+		u, err = quota.Read(layers)
+		limited = u.Limit > 0
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = quota.Supported(dir)
+		limited = err == nil
+	}
+	if errors.Is(err, quota.ErrUnsupported) {
+		err = nil
+	}
+	return limited, err
+}
+
 // Release implements [volume.Limiter].
 func (m *Mounter) Release(dir string) error {
 	return quota.Release(filepath.Join(dir, layersDir))

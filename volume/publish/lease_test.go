@@ -8,7 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/volary/volary/volume"
 )
@@ -16,41 +19,71 @@ import (
 // leases are those of one of several hosts that always hear each other.
 type leases struct {
 	host string
+	mu   *sync.Mutex
 	all  map[string]string // the host by the volume's ID
 	asks int
+
+	asked func() // nil, or called before an answer
 }
 
 var _ volume.Leases = (*leases)(nil)
 
 func (l *leases) Acquire(_ context.Context, id string, steal bool) error {
 	l.asks++
+	if l.asked != nil {
+		l.asked()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if holder := l.all[id]; holder != "" && holder != l.host && !steal {
 		return fmt.Errorf("%w: it is %s", volume.ErrLeased, holder)
 	}
-	l.all[id] = l.host
+	l.keep(id)
 	return nil
 }
 
-func (l *leases) Keep(id string) { l.all[id] = l.host }
+func (l *leases) keep(id string) { l.all[id] = l.host; delete(l.all, ending+id) }
+
+func (l *leases) Keep(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.keep(id)
+}
+
+func (l *leases) End(id string, is bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.all, ending+id)
+	if is && l.all[id] == l.host {
+		l.all[ending+id] = "yes"
+	}
+}
+
+const ending = "ending "
 
 func (l *leases) Release(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.all[id] == l.host {
 		delete(l.all, id)
+		delete(l.all, ending+id)
 	}
 }
 
 func (l *leases) Holder(id string) *volume.Lease {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.all[id] == "" {
 		return nil
 	}
-	return &volume.Lease{Peer: l.all[id], Here: l.all[id] == l.host}
+	return &volume.Lease{Peer: l.all[id], Here: l.all[id] == l.host, Ending: l.all[ending+id] != ""}
 }
 
 // leased are two hosts that know a volume and each other's leases.
 func leased(t *testing.T) (a, b *host, ofA, ofB *leases) {
 	_, a, b = shared(t)
-	all := map[string]string{}
-	ofA, ofB = &leases{host: "a", all: all}, &leases{host: "b", all: all}
+	all, mu := map[string]string{}, new(sync.Mutex)
+	ofA, ofB = &leases{host: "a", all: all, mu: mu}, &leases{host: "b", all: all, mu: mu}
 	a.lease, b.lease = ofA, ofB
 	a.restart()
 	b.restart()
@@ -130,6 +163,31 @@ func TestWhatAnotherHostWritesToIsNotRemoved(t *testing.T) {
 	b.wantLease("", false, false)
 }
 
+func TestWhatAnotherHostWritesToIsPassedOverWhenOthersAreRemoved(t *testing.T) {
+	a, b, _, _ := leased(t)
+	a.do(&volume.Mount{Name: "data"})
+	b.do(&volume.Create{Name: "later"})
+	for _, dry := range []bool{true, false} {
+		res := b.do(&volume.Prune{DryRun: dry})
+		if d := cmp.Diff([]string{"later"}, res.Removed); d != "" || !strings.Contains(res.Note, "another host, and not removed: data") {
+			t.Errorf("dry run %v: %s, and says %q", dry, d, res.Note)
+		}
+	}
+	b.info("data")
+}
+
+func TestWhatAnotherHostWritesToIsNotRolledBack(t *testing.T) {
+	a, b, _, _ := leased(t)
+	b.do(&volume.Rollback{Name: "data", To: b.info("data").Head.String()})
+	a.learn()
+	a.do(&volume.Mount{Name: "data"})
+	before := b.info("data").Head
+	b.refused(&volume.Rollback{Name: "data", To: before.String()}, volume.ErrLeased)
+	if now := b.info("data").Head; now != before {
+		t.Errorf("it is at %s, and was at %s", now, before)
+	}
+}
+
 func TestAMountThatGoesOnKeepsItsLease(t *testing.T) {
 	a, b, ofA, _ := leased(t)
 	a.do(&volume.Mount{Name: "data"})
@@ -164,4 +222,73 @@ func TestWhatIsReadOnlyAsksForNoLease(t *testing.T) {
 	if ofA.asks > 0 {
 		t.Errorf("it was asked for %d times", ofA.asks)
 	}
+}
+
+func TestAMountWaitsForWhatAnotherHostIsStillCommitting(t *testing.T) {
+	a, b, ofA, ofB := leased(t)
+	a.must(os.WriteFile(filepath.Join(a.do(&volume.Mount{Name: "data"}).Path, "f"), []byte("last"), 0o644))
+	ofA.End(a.info("data").ID, true)
+	ofB.asked = func() {
+		if ofB.asks == 3 {
+			a.do(&volume.Unmount{Name: "data"})
+		}
+	}
+	b.do(&volume.Mount{Name: "data"})
+	b.wantLease("b", true, false)
+	if ofB.asks != 3 {
+		t.Errorf("it was asked for %d times", ofB.asks)
+	}
+}
+
+func TestALeaseEndsOnlyWithAllThatWasWritten(t *testing.T) {
+	a, b, ofA, _ := leased(t)
+	id := a.info("data").ID
+	a.step = func(label string) error {
+		if label == volume.StepPin {
+			return fs.ErrInvalid
+		}
+		return nil
+	}
+	a.restart()
+	a.must(os.WriteFile(filepath.Join(a.do(&volume.Mount{Name: "data"}).Path, "f"), []byte("last"), 0o644))
+	_, err := a.Leave("data", volume.DefaultUser, "")
+	a.must(err)
+	a.refused(&volume.Unmount{Name: "data", Gone: true}, fs.ErrInvalid)
+	if l := ofA.Holder(id); l == nil || !l.Ending {
+		t.Errorf("the lease of what is not committed is %+v", l)
+	}
+	a.step = nil
+	a.restart()
+	a.wantLease("", false, false)
+	b.learn()
+	if !b.has("data", "f") {
+		t.Error("what was written is not known elsewhere")
+	}
+}
+
+func TestALeaseEndsWithItsVolume(t *testing.T) {
+	a, b, ofA, _ := leased(t)
+	id := a.info("data").ID
+	var fails error
+	a.step = func(label string) error {
+		if label == volume.StepPin {
+			return fails
+		}
+		return nil
+	}
+	a.restart()
+	a.must(os.WriteFile(filepath.Join(a.do(&volume.Mount{Name: "data"}).Path, "f"), []byte("last"), 0o644))
+	fails = fs.ErrInvalid
+	_, err := a.Leave("data", volume.DefaultUser, "")
+	a.must(err)
+	a.refused(&volume.Unmount{Name: "data", Gone: true}, fs.ErrInvalid)
+	fails = nil
+	a.do(&volume.Remove{Name: "data"})
+	if l := ofA.Holder(id); l != nil {
+		t.Fatalf("the lease of what is removed is %+v", l)
+	}
+	b.learn()
+	a.do(&volume.Undelete{Name: "data"})
+	b.learn()
+	b.do(&volume.Mount{Name: "data"})
 }

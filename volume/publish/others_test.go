@@ -240,7 +240,7 @@ func TestAHostKeepsWhatItTookOverFromAnotherOne(t *testing.T) {
 	// until runs what takes care of b's volumes until a root is pinned for the volume.
 	until := func(root cid.Cid) {
 		t.Helper()
-		ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 		defer stop()
 		pins := counted{pinsettest.NewMemory(), func(p pinset.Pin) {
 			if p.Root == root {

@@ -60,9 +60,12 @@ func (h *Heads) Writable() error {
 }
 
 // Begin implements [volume.Heads].
-func (h *Heads) Begin(_ context.Context, name string) (string, error) {
+func (h *Heads) Begin(_ context.Context, name string, given *volume.Key) (string, error) {
 	if err := h.Writable(); err != nil {
 		return "", fmt.Errorf("make volume %q: %w", name, err)
+	}
+	if given != nil {
+		return h.beginWith(given)
 	}
 	key, _, err := h.o.Table.NewKey(h.o.Namespace, name)
 	if err != nil {
@@ -106,11 +109,13 @@ func (h *Heads) Find(_ context.Context, name string) (volume.At, error) {
 }
 
 // All implements [volume.Heads].
-func (h *Heads) All(context.Context) (all []volume.At, _ error) {
+func (h *Heads) All(ctx context.Context) (all []volume.At, _ error) {
 	vs, err := h.o.Table.Volumes()
 	for _, v := range vs {
 		if v.Named && !v.Removed() && v.Head.Commit.Defined() {
-			all = append(all, at(v))
+			last := at(v)
+			h.setTips(ctx, v, &last)
+			all = append(all, last)
 		}
 	}
 	return all, err

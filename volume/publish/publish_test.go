@@ -3,8 +3,10 @@ package publish_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,7 +33,16 @@ type world struct {
 	blocks *store.Store
 	local  *local.Set
 	pins   *pinsettest.Memory
+	clocks sync.Mutex
 	now    time.Time
+}
+
+// clock goes on by a second whenever somebody looks at it.
+func (w *world) clock() time.Time {
+	w.clocks.Lock()
+	defer w.clocks.Unlock()
+	w.now = w.now.Add(time.Second)
+	return w.now
 }
 
 func newWorld(t *testing.T) *world {
@@ -73,7 +84,13 @@ type host struct {
 	deaf  bool // what is to be sent fails
 	reads bool // and may do nothing else in the namespace
 	step  func(label string) error
+	whole func(cid.Cid) error // gets all of a snapshot
+	holds volume.Replicator   // waits for replicas; nil: there is no cluster
+	store snapshot.Blocks     // of its volumes; nil: the world's
+	again time.Duration
 	close func()
+
+	logger *slog.Logger // of its volumes; nil discards
 }
 
 func (w *world) host() *host {
@@ -106,9 +123,18 @@ func (h *host) open() {
 			return h.pins.Add(ctx, p)
 		},
 	})
+	if h.store == nil {
+		h.store = h.blocks
+	}
 	h.Manager, err = volume.Open(filepath.Join(h.dir, "volumes"), volume.Options{
-		Begin: h.begin, Blocks: h.blocks, Pins: h.keeps, Own: h.local, Heads: h.heads, Leases: h.lease, Mounter: mounttest.NewCopies(), Author: filepath.Base(h.dir), Step: h.step,
-		Now: func() time.Time { h.now = h.now.Add(time.Second); return h.now },
+		Begin: h.begin, Blocks: h.store, Pins: h.keeps, Own: h.local, Heads: h.heads, Leases: h.lease, Mounter: mounttest.NewCopies(), Author: filepath.Base(h.dir), Step: h.step,
+		Again: h.again, Replicate: h.holds, Hydrate: func(_ context.Context, _ volume.Session, root cid.Cid) error {
+			if h.whole == nil {
+				return nil
+			}
+			return h.whole(root)
+		},
+		Now: h.clock, Logger: h.logger,
 	})
 	h.must(err)
 	h.close = func() { h.must(h.Manager.Close()); h.must(t.Close()) }
@@ -184,6 +210,25 @@ func TestAHostWithoutStateFindsAndMountsAllVolumesFromThePins(t *testing.T) {
 	}
 	if s.Commit.Sequence != 4 {
 		t.Errorf("sequence %d, want 4 of one line", s.Commit.Sequence)
+	}
+}
+
+func TestThoseVolumesArePublishedThatTheirHostSaysItOf(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.host(), w.host()
+	options := map[string]string{"publish": "true"}
+	a.do(&volume.Create{Name: "data", Options: options})
+	a.do(&volume.Create{Name: "other"})
+	a.do(&volume.Create{Name: "gone", Options: options})
+	a.do(&volume.Remove{Name: "gone"})
+	i, err := a.Inspect(t.Context(), "data")
+	w.must(err)
+	if got, err := a.Published(); err != nil || len(got) != 1 || got[0] != i.ID {
+		t.Errorf("%v, %v, want %s", got, err, i.ID)
+	}
+	b.learn()
+	if got, err := b.Published(); err != nil || len(got) != 0 {
+		t.Errorf("a host that was not told to publishes %v, %v", got, err)
 	}
 }
 

@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -26,10 +27,16 @@ func (h *Heads) Tell(ctx context.Context, t volume.Told) error {
 	if err != nil {
 		return err
 	}
-	if !t.Removed {
-		err = h.moved(ctx, v, t.At, key, b)
-	} else if !v.Removed() && v.Head.Commit.Defined() {
+	switch {
+	case !t.Removed:
+		if err = h.moved(ctx, v, t.At, key, b); errors.Is(err, errOther) && t.Key != nil {
+			err = h.bound(ctx, b) // a host that has the state that came after it tells of that
+		}
+	case v.Removed():
+	case v.Head.Commit.Defined():
 		err = h.ended(ctx, v, t, key, b)
+	case v.Binding.Data != nil:
+		err = h.bound(ctx, b)
 	}
 	if err != nil {
 		return err
@@ -41,7 +48,7 @@ func (h *Heads) Tell(ctx context.Context, t volume.Told) error {
 func (h *Heads) binding(v table.Volume, t volume.Told) (crypto.PrivKey, *namespace.Binding, error) {
 	ns, known := h.o.Namespace, v.Binding
 	if known.Data == nil {
-		key, generation, err := h.o.Table.NewKey(ns, t.Name)
+		key, generation, err := h.newKey(v, t)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -74,6 +81,18 @@ func (h *Heads) binding(v table.Volume, t volume.Told) (crypto.PrivKey, *namespa
 	return key, &b, err
 }
 
+// bound records a binding alone, if there is a new one.
+func (h *Heads) bound(ctx context.Context, b *namespace.Binding) error {
+	if b == nil {
+		return nil
+	}
+	_, err := h.o.Table.Learn(ctx, table.News{Bindings: []namespace.Binding{*b}, Own: true})
+	return err
+}
+
+// errOther says that a commit is of another volume, such as the one that this one is the successor of.
+var errOther = errors.New("it is one of another volume")
+
 // moved records the head of a volume, and its binding. One that is neither before nor after the head that is known
 // becomes a fork, of which others are told as well.
 func (h *Heads) moved(ctx context.Context, v table.Volume, at volume.At, key crypto.PrivKey, b *namespace.Binding) error {
@@ -88,7 +107,7 @@ func (h *Heads) moved(ctx context.Context, v table.Volume, at volume.At, key cry
 		return err
 	}
 	if c.Volume != at.ID {
-		return fmt.Errorf("%s is not a state of %s", at.Head, at.Name)
+		return fmt.Errorf("%s is not a state of %s: %w", at.Head, at.Name, errOther)
 	}
 	next, err := head.SignCommit(key, at.Head, c)
 	if err != nil {
@@ -106,6 +125,15 @@ func (h *Heads) moved(ctx context.Context, v table.Volume, at volume.At, key cry
 		return err
 	}
 	return h.o.Table.Advance(ctx, v.Head.Commit, v.Head, b)
+}
+
+// Replicas is how many peers of a cluster are to hold a commit, as it says itself; empty if it does not, or is not here.
+func (h *Heads) Replicas(ctx context.Context, commit cid.Cid) string {
+	c, err := commitOf(ctx, h.o.Blocks, commit)
+	if err != nil {
+		return ""
+	}
+	return volume.SaidReplicas(c)
 }
 
 // after reports whether a commit names another one as an ancestor itself.

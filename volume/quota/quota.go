@@ -63,6 +63,9 @@ func Read(dir string) (u Usage, _ error) {
 	})
 }
 
+// Supported returns [ErrUnsupported] unless what is made in a directory, which must be there, can be limited.
+func Supported(dir string) error { return within(dir, "look for quotas at", enforced) }
+
 // Release forgets the limit of a directory, which is to be deleted next. One without is no error.
 func Release(dir string) error {
 	err := Limit(dir, 0)

@@ -12,6 +12,7 @@ TESTFLAGS ?=
 BENCHFLAGS ?=
 N ?= 3
 CLUSTER_DIR ?= .cache/cluster
+PLUGIN ?= bin/plugin
 
 # What the tests run is found by name: the tools first, then the administrator's commands, which a user's PATH lacks.
 export PATH := $(CURDIR)/.cache/bin:$(PATH):/usr/sbin:/sbin
@@ -21,13 +22,13 @@ export PATH := $(CURDIR)/.cache/bin:$(PATH):/usr/sbin:/sbin
 VCS := $(shell git rev-parse --is-inside-work-tree >/dev/null 2>&1 && echo true || echo false)
 
 .PHONY: help build demo test test-unit test-long lint fuzz bench cluster cluster-exec \
-	cluster-down install tools deps clean needs-root
+	cluster-down install uninstall plugin tools deps clean needs-root
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## build bin/volary
-	$(GO) build -buildvcs=$(VCS) -o bin/volary ./cmd/volary
+build: ## build bin/volary, which needs no library
+	CGO_ENABLED=0 $(GO) build -buildvcs=$(VCS) -o bin/volary ./cmd/volary
 
 demo: build ## snapshot, restore and compare a real directory
 	hack/demo.sh
@@ -41,17 +42,19 @@ test-unit: ## what needs neither root nor tools
 test-long: needs-root deps tools build ## the long tests; results dated into docs/results
 	$(GO) run ./hack/gotest -report=docs/results -p=1 -count=1 -timeout=6h -tags=real,long -run='^TestLong' $(TESTFLAGS) ./...
 
-lint: ## gofmt, go vet and staticcheck, all build tags
+lint: ## gofmt, go vet and staticcheck, all build tags; the build for arm64
 	@hack/tools.sh staticcheck
 	@unformatted=$$(find . -path ./.cache -prune -o -name '*.go' -print | xargs gofmt -l); \
 	if [ -n "$$unformatted" ]; then echo "gofmt these:" $$unformatted >&2; exit 1; fi
 	$(GO) vet -tags=real,long ./...
 	.cache/bin/staticcheck -tags=real,long ./...
+	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./cmd/volary
+	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/volary
 
 fuzz: ## every fuzz target for FUZZTIME (30s) each; corpora kept in testdata/fuzz
 	GO=$(GO) hack/fuzz.sh $(FUZZTIME)
 
-bench: build ## compare with ipfs, restic and kopia into bench/RESULTS.md (about 30 minutes; volumes want root)
+bench: build ## compare with ipfs, restic and kopia into bench/RESULTS.md (about 40 minutes; volumes want root)
 	@hack/deps.sh bench
 	@hack/tools.sh ipfs ipfs-cluster-service restic kopia
 	$(GO) run ./bench -out bench/RESULTS.md $(BENCHFLAGS)
@@ -70,11 +73,32 @@ cluster-exec: needs-root ## run CMD='…' beside them, with KUBO, CLUSTER and CT
 cluster-down: needs-root ## stop them and remove what they stored
 	@[ ! -e $(CLUSTER_DIR) ] || testcluster $(CLUSTER_DIR) down
 
-install: build ## install the binary and its completions below DESTDIR PREFIX
-	install -D -m 0755 bin/volary $(DESTDIR)$(PREFIX)/bin/volary
-	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+INSTALLED = $(DESTDIR)$(PREFIX)/bin/volary \
+	$(DESTDIR)$(PREFIX)/share/bash-completion/completions/volary \
+	$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_volary \
+	$(patsubst packaging/systemd/%,$(DESTDIR)$(PREFIX)/lib/systemd/system/%,$(wildcard packaging/systemd/*.service))
+
+install: ## install the binary, its completions and systemd's units below DESTDIR PREFIX
+	@[ -x bin/volary ] || { echo "first: make build" >&2; exit 1; }
+	install -d $(sort $(dir $(INSTALLED)))
+	install -m 0755 bin/volary $(DESTDIR)$(PREFIX)/bin/volary
 	bin/volary completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/volary
 	bin/volary completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_volary
+	for unit in packaging/systemd/*.service; do \
+		sed 's|/usr/local/bin|$(PREFIX)/bin|' $$unit >$(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/}; \
+	done
+
+uninstall: ## remove these files, and nothing of the state
+	rm -f $(INSTALLED)
+
+CERTIFICATES = /etc/ssl/certs/ca-certificates.crt
+
+plugin: build ## make a managed plugin of the Docker engine in PLUGIN (bin/plugin), for docker plugin create
+	rm -rf $(PLUGIN)/rootfs
+	install -d $(addprefix $(PLUGIN)/rootfs/,dev etc proc run/docker/plugins sys tmp var/lib/volary)
+	install -m 0644 packaging/plugin/config.json $(PLUGIN)/config.json
+	install -m 0755 bin/volary $(PLUGIN)/rootfs/volary
+	if [ -e $(CERTIFICATES) ]; then install -D -m 0644 $(CERTIFICATES) $(PLUGIN)/rootfs$(CERTIFICATES); fi
 
 tools: ## build the pinned tools that tests need into .cache/bin
 	@GO=$(GO) hack/tools.sh ipfs ipfs-cluster-service ipfs-cluster-ctl staticcheck

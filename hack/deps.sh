@@ -14,11 +14,19 @@ unshare    util-linux
 flock      util-linux
 pgrep      procps
 fusermount3 fuse3
+ip         iproute2
+iptables   iptables
 gcc        gcc
+dockerd    docker.io
+busybox    busybox-static
+systemd-analyze systemd
+docker-compose docker-compose
 "
 if [ "${1:-}" = bench ]; then
 	needs="$needs
 sqlite3    sqlite3
+curl       curl
+rclone     rclone
 "
 fi
 commands="" packages=""
@@ -33,6 +41,10 @@ if [ ! -e /usr/include/stdlib.h ]; then
 	commands="$commands stdlib.h"
 	packages="$packages libc6-dev"
 fi
+if ! compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; then
+	commands="$commands postgres"
+	packages="$packages postgresql"
+fi
 
 [ -n "$packages" ] || exit 0
 packages=$(tr ' ' '\n' <<<"$packages" | sort -u | xargs)
@@ -46,5 +58,10 @@ if [ "$(id -u)" != 0 ]; then
 fi
 echo "deps: install $packages" >&2
 apt-get -q update >&2
+# Nothing is started: what tests run they start themselves. Of PostgreSQL no database is made either.
+if [[ $packages == *postgresql* && ! -e /etc/postgresql-common/createcluster.conf ]]; then
+	mkdir -p /etc/postgresql-common
+	echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+fi
 # shellcheck disable=SC2086 # a list of words
-DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $packages >&2
+RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $packages >&2

@@ -4,7 +4,9 @@
 //
 // Start with plan.run, which is the order of things: in each round, on each input, each contender gets a fresh
 // repository and does the same steps. The second part, volumePlan.run, compares mounted volumes with a directory of
-// the local disk and with what peers mount; it wants root. What is measured, and what for fairness is not, is at [meter.Run].
+// the local disk and with what peers mount; it wants root. The third, networkPlan.run, has several hosts tell each other
+// of heads and read from each other, beside other ways to carry bytes. The fourth, dockerPlan.run, has containers of real
+// engines use volumes, beside volumes of their own. What is measured, and what for fairness is not, is at [meter.Run].
 // It guarantees that a contender whose restore is wrong has no figures, and that nothing it made stays behind.
 package main
 
@@ -24,10 +26,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/volary/volary/p2p/nettest"
 	"github.com/volary/volary/pinset/cluster/clustertest"
 )
 
 func main() {
+	nettest.Main()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx); err != nil {
@@ -38,10 +42,11 @@ func main() {
 
 func run(ctx context.Context) (err error) {
 	var (
-		only   = flag.String("run", ".", "regular `expression` over INPUT/CONTENDER, such as a/volary, and v/GROUP/CONTENDER of volumes, such as v/read/ext4")
+		only   = flag.String("run", ".", "regular `expression` over INPUT/CONTENDER, such as a/volary, v/GROUP/CONTENDER of volumes, such as v/read/ext4, n/GROUP/CONTENDER of several hosts, such as n/read/curl, and d/GROUP/CONTENDER of containers, such as d/pgbench/volume")
 		rounds = flag.Int("rounds", 3, "how often everything is measured; medians are reported")
 		out    = flag.String("out", "", "`file` for the report; standard output if empty")
 		dir    = flag.String("dir", filepath.Join(".cache", "bench"), "`directory` to work in; wants 20 GB of the disk to be measured")
+		parts  = flag.Int("dataset", 0, "`GiB` of the dataset that containers read; 10 if not given")
 		quick  = flag.Bool("quick", false, "small inputs, one round: tries the benchmark, measures nothing")
 	)
 	flag.Parse()
@@ -52,12 +57,15 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("-run: %w", err)
 	}
-	if wantsCluster(match) {
+	if wantsCluster(match) || wantsEngines(match) {
 		clustertest.Isolate()
 	}
-	sizes, volumes := fullSizes, fullVolumes
+	sizes, volumes, hosts, containers := fullSizes, fullVolumes, fullNetwork, fullDocker
 	if *quick {
-		sizes, volumes, *rounds = quickSizes, quickVolumes, 1
+		sizes, volumes, hosts, containers, *rounds = quickSizes, quickVolumes, quickNetwork, quickDocker, 1
+	}
+	if *parts > 0 {
+		containers.large.parts = *parts
 	}
 	if *rounds < 1 {
 		return errors.New("-rounds: at least one")
@@ -65,14 +73,11 @@ func run(ctx context.Context) (err error) {
 	if err := os.MkdirAll(*dir, 0o755); err != nil {
 		return fmt.Errorf("make the working directory: %w", err)
 	}
-	if err := checkSpace(*dir, 10*sizes.big); err != nil {
-		return err
-	}
 	work, err := os.MkdirTemp(*dir, "run-")
 	if err != nil {
 		return fmt.Errorf("make the working directory: %w", err)
 	}
-	if work, err = filepath.Abs(work); err != nil {
+	if work, err = realPath(work); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, removeAll(work)) }()
@@ -87,13 +92,28 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 	p := plan{work: work, meter: m, sizes: sizes, rounds: *rounds, match: match, contenders: t.contenders(m)}
+	v := volumePlan{work: work, meter: m, tools: t, sizes: volumes, rounds: *rounds, match: match}
+	n := networkPlan{work: work, meter: m, tools: t, sizes: hosts, rounds: *rounds, match: match}
+	d := dockerPlan{work: work, meter: m, tools: t, sizes: containers, rounds: *rounds, match: match}
+	var want int64
+	if p.wantsAny() || v.wantsAny() || n.wantsAny() {
+		want = 10 * sizes.big
+	}
+	if len(d.wanted()) > 0 {
+		want = max(want, containers.space())
+	}
+	if err := checkSpace(work, want); err != nil {
+		return err
+	}
 	start := time.Now()
 	res, err := p.run(ctx)
 	if err != nil {
 		return err
 	}
-	v := volumePlan{work: work, meter: m, tools: t, sizes: volumes, rounds: *rounds, match: match}
 	volumeRes, failed := v.run(ctx)
+	networkRes, networkFailed := n.run(ctx)
+	dockerRes, dockerFailed := d.run(ctx)
+	failed = errors.Join(failed, networkFailed, dockerFailed)
 	if ctx.Err() != nil {
 		return errors.Join(failed, ctx.Err())
 	}
@@ -101,7 +121,7 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	rep := report{facts: facts, results: res, volumes: volumeRes, took: time.Since(start), rounds: *rounds, quick: *quick}
+	rep := report{facts: facts, results: res, volumes: volumeRes, network: networkRes, docker: dockerRes, took: time.Since(start), rounds: *rounds, quick: *quick}
 	return errors.Join(failed, writeReport(*out, rep))
 }
 
@@ -112,6 +132,21 @@ func wantsCluster(match *regexp.Regexp) bool {
 	return cannotMount() == "" && slices.ContainsFunc(groups(), func(g group) bool {
 		return slices.Contains(g.contenders, clusterName) && p.wants(g, clusterName)
 	})
+}
+
+// wantsEngines says whether something is asked for that starts Docker engines, whose hosts are in such a namespace too.
+func wantsEngines(match *regexp.Regexp) bool {
+	p := dockerPlan{match: match}
+	return cannotRunEngines() == "" && len(p.wanted()) > 0
+}
+
+// realPath is a path from the root without symbolic links, which engines refuse.
+func realPath(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(path)
 }
 
 // checkSpace refuses to begin what the disk cannot hold.

@@ -54,6 +54,13 @@ type plan struct {
 // backed up has seldom been written at that moment, and without this only the first contender would meet it.
 const inputAge = 5 * time.Second
 
+// wants says whether an input is asked for, wantsAny whether any is.
+func (p *plan) wants(in input) bool {
+	return slices.ContainsFunc(p.contenders, func(c contender) bool { return p.match.MatchString(in.name + "/" + c.name) })
+}
+
+func (p *plan) wantsAny() bool { return slices.ContainsFunc(inputs(p.sizes), p.wants) }
+
 // run measures everything, contenders in turns: in each round another one is the first, so that what changes on
 // the machine meanwhile falls on all of them.
 func (p *plan) run(ctx context.Context) (results, error) {
@@ -64,7 +71,7 @@ func (p *plan) run(ctx context.Context) (results, error) {
 		limits:     map[string][]usage{},
 	}
 	for _, in := range inputs(p.sizes) {
-		if !slices.ContainsFunc(p.contenders, func(c contender) bool { return p.match.MatchString(in.name + "/" + c.name) }) {
+		if !p.wants(in) {
 			continue
 		}
 		in.dir = filepath.Join(p.work, in.name)

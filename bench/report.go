@@ -13,7 +13,9 @@ import (
 type report struct {
 	facts   []fact
 	results results
-	volumes *volumeResults // nil if nothing of that part was asked for
+	volumes *volumeResults  // nil if nothing of that part was asked for
+	network *networkResults // likewise
+	docker  *dockerResults  // likewise
 	took    time.Duration
 	rounds  int
 	quick   bool
@@ -35,6 +37,12 @@ func (r report) write(w io.Writer) error {
 	}
 	if r.volumes != nil {
 		r.volumes.write(&b)
+	}
+	if r.network != nil {
+		r.network.write(&b)
+	}
+	if r.docker != nil {
+		r.docker.write(&b)
 	}
 	_, err := w.Write(b.Bytes())
 	return err

@@ -75,17 +75,25 @@ func cpuTime(pid int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	// proc_pid_stat(5): utime and stime are fields 14 and 15, in ticks of 10 ms; the name, field 2, is in brackets.
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("read %s: %q is too short", path, stat)
+	n, err := statTimes(string(stat), 2)
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", path, err)
 	}
-	var sum time.Duration
-	for _, f := range fields[11:13] {
+	return n, nil
+}
+
+// statTimes is the sum of the first n of four times in the text of a process's stat: its own as user and as system, and
+// those of children that it has waited for.
+func statTimes(stat string, n int) (sum time.Duration, err error) {
+	// proc_pid_stat(5): the times are fields 14 to 17, in ticks of 10 ms; the name, field 2, is in brackets.
+	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
+	if len(fields) < 15 {
+		return 0, fmt.Errorf("%q is too short", stat)
+	}
+	for _, f := range fields[11 : 11+n] {
 		ticks, err := strconv.ParseInt(f, 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("read %s: %w", path, err)
+			return 0, err
 		}
 		sum += time.Duration(ticks) * 10 * time.Millisecond
 	}

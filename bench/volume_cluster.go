@@ -97,14 +97,14 @@ func (p *volumePlan) measureAcknowledged(ctx context.Context, g group) error {
 		if err != nil {
 			return err
 		}
-		p.record(acknowledged, who, 1000*took)
+		p.res.record(acknowledged, who, 1000*took)
 		if who != clusterName {
 			return nil
 		}
 		if err := onEnoughPeers(ctx, p.remote.nodes, root); err != nil {
 			return err
 		}
-		p.record(replicated, who, 1000*time.Since(start).Seconds())
+		p.res.record(replicated, who, 1000*time.Since(start).Seconds())
 		return nil
 	})
 	for who := range dirs {
@@ -178,7 +178,7 @@ func (p *volumePlan) measurePins(ctx context.Context, g group) error {
 		}
 		// It waits for the cluster for a bounded time only.
 		if err := p.listing(ctx, env, learnPins, learnPinsMemory, 1, "volume", "ls", "--quiet"); err != nil {
-			p.leaveOut(string(learnPins), err)
+			p.res.leaveOut(string(learnPins), err)
 		}
 	}
 	return nil
@@ -193,8 +193,8 @@ func (p *volumePlan) listing(ctx context.Context, env []string, took, memory fig
 	if got := len(strings.Fields(out)); got < lines {
 		return fmt.Errorf("volary %s printed %d words, not %d lines: %s", strings.Join(args, " "), got, lines, tail(out))
 	}
-	p.record(took, clusterName, u.Plain.Seconds())
-	p.record(memory, clusterName, mib(u.Memory))
+	p.res.record(took, clusterName, u.Plain.Seconds())
+	p.res.record(memory, clusterName, mib(u.Memory))
 	return nil
 }
 

@@ -1,5 +1,7 @@
 package main
 
+import "slices"
+
 // The contenders of the second part that the first does not have.
 const (
 	volumeName    = "volume"
@@ -120,7 +122,7 @@ func rows() []row {
 
 // row is how the figure is reported.
 func (f figure) row() row {
-	for _, r := range rows() {
+	for _, r := range slices.Concat(rows(), networkRows(), dockerRows()) {
 		if r.figure == f {
 			return r
 		}
@@ -136,13 +138,6 @@ type series struct {
 
 // volumeResults are all measurements of the second part.
 type volumeResults struct {
-	sizes   volumeSizes
-	figures map[series][]float64
-	without []string // what was not measured, and why
-}
-
-// median is the middle measurement, false if there is none.
-func (r *volumeResults) median(f figure, who string) (float64, bool) {
-	all := r.figures[series{f, who}]
-	return middle(all), len(all) > 0
+	findings
+	sizes volumeSizes
 }

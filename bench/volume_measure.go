@@ -42,8 +42,8 @@ func (p *volumePlan) measureMounts(ctx context.Context, g group) error {
 			if round == 0 {
 				continue // a daemon's first mount of all starts what keeps its mounts
 			}
-			p.record(c.mount, volumeName, 1000*mount.Plain.Seconds())
-			p.record(c.byte, volumeName, 1000*read)
+			p.res.record(c.mount, volumeName, 1000*mount.Plain.Seconds())
+			p.res.record(c.byte, volumeName, 1000*read)
 		}
 	}
 	return nil
@@ -77,9 +77,9 @@ func (p *volumePlan) measureReads(ctx context.Context, g group) error {
 		if err != nil {
 			return err
 		}
-		p.record(warmRead, who, float64(p.sizes.one)/1e9/took)
+		p.res.record(warmRead, who, float64(p.sizes.one)/1e9/took)
 		took, err = timed(func() error { return readRandomly(file, p.sizes.one, p.sizes.reads) })
-		p.record(warmRandom, who, float64(p.sizes.reads)/1000/took)
+		p.res.record(warmRandom, who, float64(p.sizes.reads)/1000/took)
 		return err
 	})
 	return errors.Join(err, p.host.umountAll(ctx))
@@ -97,7 +97,7 @@ func (p *volumePlan) measureWrites(ctx context.Context, g group) error {
 		if err != nil {
 			return err
 		}
-		p.record(newWrite, who, float64(p.sizes.one)/1e9/u.Plain.Seconds())
+		p.res.record(newWrite, who, float64(p.sizes.one)/1e9/u.Plain.Seconds())
 		if err := os.Remove(file); err != nil {
 			return err
 		}
@@ -121,7 +121,7 @@ func (p *volumePlan) measureWalks(ctx context.Context, g group) error {
 		if err == nil && n != entries {
 			err = fmt.Errorf("%s has %d entries, not %d", places[who], n, entries)
 		}
-		p.record(f, who, 1e6*took/float64(entries))
+		p.res.record(f, who, 1e6*took/float64(entries))
 		return err
 	}
 	err = p.inTurns(g, p.rounds, func(who string, _ int) error {
@@ -137,7 +137,7 @@ func (p *volumePlan) measureWalks(ctx context.Context, g group) error {
 			return err
 		}
 		peak, err := peakMemory(p.host.daemon.cmd.Process.Pid)
-		p.record(walkMemory, who, mib(peak))
+		p.res.record(walkMemory, who, mib(peak))
 		return err
 	})
 	if err != nil {
@@ -145,7 +145,7 @@ func (p *volumePlan) measureWalks(ctx context.Context, g group) error {
 	}
 	err = p.inTurns(g, 2*p.rounds, func(who string, _ int) error {
 		took, err := timed(func() error { return find(ctx, places[who]) })
-		p.record(warmFind, who, 1e6*took/float64(entries))
+		p.res.record(warmFind, who, 1e6*took/float64(entries))
 		return errors.Join(err, walk(warmWalk, who))
 	})
 	return errors.Join(err, p.host.umount(ctx, g.name))
@@ -163,7 +163,7 @@ func (p *volumePlan) measurePrograms(ctx context.Context, g group) error {
 		return err
 	}
 	if _, err := exec.LookPath("sqlite3"); err != nil {
-		p.leaveOut(string(sqliteInsert), err)
+		p.res.leaveOut(string(sqliteInsert), err)
 	} else if err := p.measureSQLite(ctx, g, places); err != nil {
 		return err
 	}
@@ -180,7 +180,7 @@ func (p *volumePlan) measurePrograms(ctx context.Context, g group) error {
 		if err != nil {
 			return err
 		}
-		p.record(goBuild, who, u.Durable.Seconds())
+		p.res.record(goBuild, who, u.Durable.Seconds())
 		return errors.Join(os.RemoveAll(cache), os.Remove(filepath.Join(dir, "program")))
 	})
 	return errors.Join(err, p.host.umount(ctx, g.name))
@@ -217,7 +217,7 @@ func (p *volumePlan) measureSQLite(ctx context.Context, g group, places map[stri
 			if err != nil {
 				return err
 			}
-			p.record(step.figure, who, u.Plain.Seconds())
+			p.res.record(step.figure, who, u.Plain.Seconds())
 		}
 		return os.Remove(db)
 	})

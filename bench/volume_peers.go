@@ -76,7 +76,7 @@ func (p *volumePlan) measureServed(ctx context.Context, g group) (err error) {
 		err := p.measureServer(ctx, who, peers[who], round)
 		if err != nil && who != volumeName && ctx.Err() == nil {
 			failed[who] = true
-			p.leaveOut("further mounts of "+who, err)
+			p.res.leaveOut("further mounts of "+who, err)
 			return nil
 		}
 		return err
@@ -109,12 +109,12 @@ func (p *volumePlan) measureServer(ctx context.Context, who string, r *peer, rou
 		if err != nil {
 			return err
 		}
-		p.record(byteServed, who, 1000*took)
+		p.res.record(byteServed, who, 1000*took)
 		for _, f := range []figure{coldRead, againRead} {
 			if took, err = timed(func() error { return readAll(file, p.sizes.one) }); err != nil {
 				return err
 			}
-			p.record(f, who, float64(p.sizes.one)/1e9/took)
+			p.res.record(f, who, float64(p.sizes.one)/1e9/took)
 		}
 		if round > 0 {
 			return nil
@@ -129,7 +129,7 @@ func (p *volumePlan) timeEach(who string, f figure, dir string, do func() error)
 	if err != nil {
 		return err
 	}
-	p.record(f, who, 1e6*took/float64(p.sizes.served*p.sizes.files))
+	p.res.record(f, who, 1e6*took/float64(p.sizes.served*p.sizes.files))
 	return nil
 }
 
@@ -154,7 +154,7 @@ func (p *volumePlan) whileServed(ctx context.Context, who string, r *peer, name 
 	}
 	defer func() { err = errors.Join(err, m.end()) }()
 	if f != "" {
-		p.record(f, who, 1000*took)
+		p.res.record(f, who, 1000*took)
 	}
 	return do(m.dir)
 }
@@ -199,7 +199,7 @@ func (p *volumePlan) measureCommits(ctx context.Context, g group) error {
 			if err != nil {
 				return err
 			}
-			p.record(syncFile, plainName, 1000*took)
+			p.res.record(syncFile, plainName, 1000*took)
 		}
 		for _, c := range []committed{
 			{g.name + "-" + manyTree, dirs[manyTree], changed[manyTree], commitMany, commitManyNone, commitManySpace},
@@ -240,19 +240,19 @@ func (p *volumePlan) measureCommit(ctx context.Context, c committed, n int) erro
 	if err != nil {
 		return err
 	}
-	p.record(c.changed, volumeName, 1000*took)
+	p.res.record(c.changed, volumeName, 1000*took)
 	after, err := p.host.stored(ctx)
 	if err != nil {
 		return err
 	}
-	p.record(c.space, volumeName, float64(after-before)/1024)
+	p.res.record(c.space, volumeName, float64(after-before)/1024)
 	if took, err = timed(func() (err error) { again, err = p.host.commit(ctx, c.volume); return err }); err != nil {
 		return err
 	}
 	if again != root {
 		return fmt.Errorf("a commit without a change made %s of %s", again, root)
 	}
-	p.record(c.nothing, volumeName, 1000*took)
+	p.res.record(c.nothing, volumeName, 1000*took)
 
 	want, err := os.ReadFile(filepath.Join(c.dir, c.path))
 	if err != nil {
@@ -285,7 +285,7 @@ func (p *volumePlan) measurePeerCommit(ctx context.Context, g group, who, src, p
 		if err != nil {
 			return err
 		}
-		p.record(commitPart, who, 1000*u.Plain.Seconds())
+		p.res.record(commitPart, who, 1000*u.Plain.Seconds())
 	}
 	return nil
 }

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 )
 
 // volumePlan is what the second part of a run measures: volumes, beside a directory of the same file system and
@@ -61,11 +60,16 @@ func (p *volumePlan) wants(g group, contenders ...string) bool {
 	return slices.ContainsFunc(contenders, func(c string) bool { return p.match.MatchString("v/" + g.name + "/" + c) })
 }
 
+// wantsAny says whether any group is asked for.
+func (p *volumePlan) wantsAny() bool {
+	return slices.ContainsFunc(groups(), func(g group) bool { return p.wants(g) })
+}
+
 // run measures all groups that are asked for, and takes everything away again, mounts first. With an error it
 // returns what was measured before.
 func (p *volumePlan) run(ctx context.Context) (res *volumeResults, err error) {
 	p.trees = map[string]*tree{}
-	p.res = volumeResults{sizes: p.sizes, figures: map[series][]float64{}}
+	p.res = volumeResults{sizes: p.sizes, findings: newFindings()}
 	wanted := slices.DeleteFunc(groups(), func(g group) bool { return !p.wants(g) })
 	if len(wanted) == 0 {
 		return nil, nil
@@ -85,7 +89,7 @@ func (p *volumePlan) run(ctx context.Context) (res *volumeResults, err error) {
 		progress("volumes: %s", g.title)
 		if err := g.run(p, ctx, g); err != nil {
 			err = fmt.Errorf("volumes, %s: %w", g.name, err)
-			p.leaveOut("what is missing below", err)
+			p.res.leaveOut("what is missing below", err)
 			return &p.res, err
 		}
 	}
@@ -123,23 +127,6 @@ func (p *volumePlan) inTurns(g group, times int, do func(who string, round int) 
 		}
 	}
 	return nil
-}
-
-// record keeps one measurement.
-func (p *volumePlan) record(f figure, who string, value float64) {
-	k := series{f, who}
-	p.res.figures[k] = append(p.res.figures[k], value)
-	progress("%-12s %-40s %10.2f %s", who, f, value, f.row().unit)
-}
-
-// leaveOut says in the report what is not measured, and why.
-func (p *volumePlan) leaveOut(what string, why error) {
-	first, _, _ := strings.Cut(why.Error(), "\n")
-	line := what + ": " + first
-	progress("left out: %s", line)
-	if !slices.Contains(p.res.without, line) {
-		p.res.without = append(p.res.without, line)
-	}
 }
 
 // volary is the host of volumes, its daemon running.

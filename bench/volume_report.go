@@ -3,8 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"slices"
-	"strings"
 )
 
 // write writes the second part as Markdown.
@@ -33,92 +31,9 @@ the volume's.
 - go build: with an empty build cache, which is in the volume too, until everything was on disk
 
 `, s.few, thousands(s.dirs*s.files), s.dirs, s.files, s.part, s.one>>20, s.part, thousands(s.part*s.files), thousands(s.pins))
-	for _, line := range r.without {
-		fmt.Fprintf(b, "Not measured: %s\n\n", line)
-	}
-	if len(r.figures) == 0 {
-		return
-	}
-	writeTargets(b, r.targets())
+	p := part{title: "volumes", targets: r.targets(), rows: rows(), bases: []string{plainName, volumeName}}
 	for _, g := range groups() {
-		r.writeGroup(b, g)
+		p.tables = append(p.tables, table{g.name, g.title, g.contenders})
 	}
-	r.writeAll(b)
-}
-
-// writeGroup writes what was measured of a group, a contender a column.
-func (r *volumeResults) writeGroup(b *bytes.Buffer, g group) {
-	measured := slices.DeleteFunc(slices.Clone(g.contenders), func(who string) bool {
-		return !slices.ContainsFunc(rows(), func(w row) bool { return w.group == g.name && len(r.figures[series{w.figure, who}]) > 0 })
-	})
-	if len(measured) == 0 {
-		return
-	}
-	fmt.Fprintf(b, "\n## %s\n\n| | | %s |\n| --- | --- |%s\n", g.title, strings.Join(measured, " | "), strings.Repeat(" ---: |", len(measured)))
-	for _, w := range rows() {
-		if w.group != g.name {
-			continue
-		}
-		line, any := fmt.Sprintf("| %s | %s |", w.figure, w.unit), false
-		for _, who := range measured {
-			cell, ok := r.cell(w, who)
-			line += " " + cell + " |"
-			any = any || ok
-		}
-		if any {
-			b.WriteString(line + "\n")
-		}
-	}
-}
-
-// cell is a figure and its ratio to ext4's, or else to the volume's.
-func (r *volumeResults) cell(w row, who string) (string, bool) {
-	got, ok := r.median(w.figure, who)
-	if !ok {
-		return "–", false
-	}
-	text := fmt.Sprintf("%.*f", w.digits, got)
-	for _, base := range []string{plainName, volumeName} {
-		if other, ok := r.median(w.figure, base); ok {
-			if base != who {
-				text += fmt.Sprintf(" (%.2f)", w.speed(got, other))
-			}
-			break
-		}
-	}
-	return text, true
-}
-
-// writeAll writes every series with its extremes.
-func (r *volumeResults) writeAll(b *bytes.Buffer) {
-	b.WriteString("\n## All figures of volumes\n\n| figure | contender | unit | median | least | most | times |\n| --- | --- | --- | ---: | ---: | ---: | ---: |\n")
-	for _, g := range groups() {
-		for _, w := range rows() {
-			for _, who := range g.contenders {
-				all := r.figures[series{w.figure, who}]
-				if w.group != g.name || len(all) == 0 {
-					continue
-				}
-				fmt.Fprintf(b, "| %s | %s | %s | %.*f | %.*f | %.*f | %d |\n", w.figure, who, w.unit,
-					w.digits, middle(all), w.digits, slices.Min(all), w.digits, slices.Max(all), len(all))
-			}
-		}
-	}
-}
-
-// middle is the median of numbers; 0 of none.
-func middle(all []float64) float64 {
-	if len(all) == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(all))
-	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
-}
-
-// thousands is a number with its thousands marked.
-func thousands(n int) string {
-	if n < 1000 {
-		return fmt.Sprint(n)
-	}
-	return thousands(n/1000) + fmt.Sprintf(",%03d", n%1000)
+	r.writePart(b, p)
 }

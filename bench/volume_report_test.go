@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -13,7 +11,7 @@ import (
 )
 
 func volumesOf(figures map[series][]float64) *volumeResults {
-	return &volumeResults{sizes: quickVolumes, figures: figures}
+	return &volumeResults{sizes: quickVolumes, findings: findings{figures: figures}}
 }
 
 func TestATargetBesideTheDiskKnowsWhetherMoreIsBetter(t *testing.T) {
@@ -101,24 +99,8 @@ func TestEveryFigureHasOneRowInAGroup(t *testing.T) {
 	for _, g := range groups() {
 		names = append(names, g.name)
 	}
-	seen := map[figure]bool{}
-	for _, w := range rows() {
-		if !slices.Contains(names, w.group) {
-			t.Errorf("%s is in no group: %q", w.figure, w.group)
-		}
-		if seen[w.figure] {
-			t.Errorf("%s has two rows", w.figure)
-		}
-		seen[w.figure] = true
-	}
-	for _, tg := range volumesOf(nil).targets() {
-		if tg.verdict != "not measured" {
-			t.Errorf("%s: %q of nothing", tg.what, tg.verdict)
-		}
-		if strings.Contains(tg.asked, "  ") || strings.HasSuffix(tg.asked, " ") {
-			t.Errorf("%s asks for %q, which has no unit", tg.what, tg.asked)
-		}
-	}
+	wantRowsInGroups(t, rows(), names)
+	wantUnmeasured(t, volumesOf(nil).targets())
 }
 
 func TestThePartOfVolumesShowsWhatWasMeasuredAndWhatNot(t *testing.T) {
@@ -131,38 +113,19 @@ func TestThePartOfVolumesShowsWhatWasMeasuredAndWhatNot(t *testing.T) {
 		{coldWalk, plainName}:     {10},
 	})
 	r.without = []string{"SQLite: not found"}
-	var b bytes.Buffer
-	if err := (report{volumes: r}).write(&b); err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{
+	wantReport(t, report{volumes: r}, []string{
 		"| sequential read | GB/s | 3.00 (0.50) | 6.00 |\n",
 		"| first sequential read | GB/s | 1.00 | 0.50 (0.50) |\n",
 		"| first stat-walk | µs an entry | 5.00 (2.00) | 10.00 |\n",
 		"| sequential read | volume | GB/s | 3.00 | 2.00 | 4.00 | 3 |\n",
 		"Not measured: SQLite: not found\n",
 		"20,000 in 20 directories",
-	} {
-		if !strings.Contains(b.String(), want) {
-			t.Errorf("the report lacks %q", want)
-		}
-	}
-	for _, no := range []string{"restic |", "## Programs", "first snapshot"} {
-		if strings.Contains(b.String(), no) {
-			t.Errorf("the report has %q, of which nothing was measured", no)
-		}
-	}
+	}, []string{"restic |", "## Programs", "first snapshot"})
 }
 
 func TestWithoutRightsTheReportSaysSo(t *testing.T) {
-	var b bytes.Buffer
-	r := &volumeResults{without: []string{"everything: mounting needs root"}}
-	if err := (report{volumes: r}).write(&b); err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(b.String(), "Not measured: everything: mounting needs root\n") || strings.Contains(b.String(), "## Targets") {
-		t.Errorf("the report is\n%s", b.String())
-	}
+	r := &volumeResults{findings: findings{without: []string{"everything: mounting needs root"}}}
+	wantReport(t, report{volumes: r}, []string{"Not measured: everything: mounting needs root\n"}, []string{"## Targets"})
 }
 
 func TestPartsAreChosenByAnExpression(t *testing.T) {

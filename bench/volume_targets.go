@@ -33,13 +33,7 @@ func unmeasured(what, asked string) target {
 func (r *volumeResults) below(f figure, limit float64) target { return r.belowBy(volumeName, f, limit) }
 
 func (r *volumeResults) belowBy(who string, f figure, limit float64) target {
-	w := f.row()
-	t := unmeasured(string(f), fmt.Sprintf("below %.0f %s", limit, w.unit))
-	if got, ok := r.median(f, who); ok {
-		t.measured = fmt.Sprintf("%.*f %s", w.digits, got, w.unit)
-		t.verdict = verdict(got < limit)
-	}
-	return t
+	return r.lessThan(string(f), who, f, limit)
 }
 
 // alike asks for the largest of some figures of volumes to be at most so many times the smallest.

@@ -24,8 +24,9 @@ type openSession struct {
 	ended  chan struct{} // closed after it
 	once   sync.Once
 
-	use  sync.RWMutex // held shared by every request that names the session
+	mu   sync.Mutex
 	over bool
+	uses sync.WaitGroup // requests that name the session
 }
 
 // GetInto is Get for a caller who has room for the bytes.
@@ -44,21 +45,23 @@ func (x *openSession) GetMany(ctx context.Context, cs ...cid.Cid) iter.Seq2[bloc
 	return snapshot.GetMany(ctx, x.Session, cs...)
 }
 
-// hold keeps the session from ending until release.
+// hold keeps the session from ending until release. One that is to end is over for those who come later.
 func (x *openSession) hold() (release func(), err error) {
-	x.use.RLock()
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	if x.over {
-		x.use.RUnlock()
 		return nil, ErrSession
 	}
-	return x.use.RUnlock, nil
+	x.uses.Add(1)
+	return x.uses.Done, nil
 }
 
 // finish ends the session once no request uses it.
 func (x *openSession) finish() error {
-	x.use.Lock()
-	defer x.use.Unlock()
+	x.mu.Lock()
 	x.over = true
+	x.mu.Unlock()
+	x.uses.Wait()
 	return x.Close()
 }
 

@@ -377,6 +377,40 @@ func TestSessionDoesNotEndWhileAPinRelyingOnItIsMade(t *testing.T) {
 	<-held.closed
 }
 
+// Else a request that was just too late would wait for those that were in time, and who waits for it for ever.
+func TestASessionThatIsToEndIsOverForWhoComesLater(t *testing.T) {
+	mem := newMemoryHost()
+	held, err := mem.Session(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &openSession{Session: held}
+	release, err := x.hold()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() { ended <- x.finish() }()
+	for err == nil {
+		var late func()
+		if late, err = x.hold(); err == nil {
+			late()
+		}
+	}
+	if !errors.Is(err, ErrSession) {
+		t.Errorf("got %v", err)
+	}
+	select {
+	case <-held.(*memorySession).closed:
+		t.Error("the session ended under who had it")
+	default:
+	}
+	release()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // slowPins tells when a pin is being added, and waits to be told to.
 type slowPins struct {
 	pinset.Set

@@ -1,7 +1,11 @@
 package mounts
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -49,5 +53,22 @@ func TestAMountPointIsToldFromADirectory(t *testing.T) {
 	}
 	if _, err := IsPoint(filepath.Join(dir, "none")); !os.IsNotExist(err) && err == nil {
 		t.Errorf("what is not there: %v", err)
+	}
+}
+
+func TestAProcessThatHasEndedSeesNothing(t *testing.T) {
+	cmd := exec.Command("true")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait() // until then it is there, and has let go of its namespace
+	for {
+		_, err := Of(fmt.Sprint("/proc/", cmd.Process.Pid))
+		if errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -31,9 +32,12 @@ type Mount struct {
 }
 
 // Of lists what a process sees mounted, in the order in which it was mounted. The process is given by its directory
-// in /proc.
+// in /proc. The error wraps [fs.ErrNotExist] if it has ended, or is about to and sees nothing any more.
 func Of(proc string) (all []Mount, _ error) {
 	f, err := os.Open(proc + "/mountinfo")
+	if errors.Is(err, unix.EINVAL) { // it has no namespace
+		return nil, fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
 	if err != nil {
 		return nil, err
 	}

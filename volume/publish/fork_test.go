@@ -1,6 +1,7 @@
 package publish_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -8,11 +9,13 @@ import (
 	"strings"
 	"testing"
 
+	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 
 	"github.com/volary/volary/namespace"
 	"github.com/volary/volary/pinset"
 	"github.com/volary/volary/pinset/directory"
+	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/tree"
 	"github.com/volary/volary/volume"
 )
@@ -301,5 +304,41 @@ func TestWhoStandsOnABranchThatLostLeavesIt(t *testing.T) {
 	}
 	if got := c.forks("data"); !slices.Equal(got, []cid.Cid{onIt}) {
 		t.Errorf("forks %v, want %s", got, onIt)
+	}
+}
+
+// meanwhile is blocks of which the next one is got only after something else was done.
+type meanwhile struct {
+	snapshot.Blocks
+	do func()
+}
+
+func (m *meanwhile) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
+	if do := m.do; do != nil {
+		m.do = nil
+		do()
+	}
+	return m.Blocks.Get(ctx, c)
+}
+
+func TestOthersAreToldOfAStateThatWasMadeWhileAForkOfItWasHeard(t *testing.T) {
+	w, a, b := shared(t)
+	a.close()
+	m := &meanwhile{Blocks: w.blocks}
+	a.seen = m
+	a.open()
+	a.do(&volume.Mount{Name: "data"})
+	theirs := b.commit("data", "b1").Commit.Cid
+	m.do = func() { a.learn() }
+	ours := a.commit("data", "a1").Commit.Cid
+	if !w.told(ours) {
+		t.Errorf("others were not told of %s", ours)
+	}
+	b.learn()
+	for _, h := range []*host{a, b} {
+		forks := append(h.forks("data"), h.info("data").Head.Cid)
+		if len(forks) != 2 || !slices.Contains(forks, ours) || !slices.Contains(forks, theirs) {
+			t.Errorf("a host knows %v, want %s and %s", forks, ours, theirs)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,10 +20,28 @@ import (
 
 // Tell implements [volume.Heads].
 func (h *Heads) Tell(ctx context.Context, t volume.Told) error {
-	v, err := h.volume(t.ID)
-	if err != nil {
-		return err
+	for {
+		v, err := h.volume(t.ID)
+		if err != nil {
+			return err
+		}
+		if err = h.record(ctx, v, t); err == nil {
+			return h.Flush(ctx)
+		}
+		if now, nowErr := h.volume(t.ID); nowErr != nil || sameState(now, v) {
+			return err
+		}
+		// Something was heard of the volume meanwhile, and what is told may be a fork of that.
 	}
+}
+
+// sameState reports whether nothing was heard of a volume between two looks.
+func sameState(a, b table.Volume) bool {
+	return a.Head.Commit == b.Head.Commit && bytes.Equal(a.Binding.Data, b.Binding.Data)
+}
+
+// record records what is told of a volume, as v is what is known of it.
+func (h *Heads) record(ctx context.Context, v table.Volume, t volume.Told) error {
 	key, b, err := h.binding(v, t)
 	if err != nil {
 		return err
@@ -38,10 +57,7 @@ func (h *Heads) Tell(ctx context.Context, t volume.Told) error {
 	case v.Binding.Data != nil:
 		err = h.bound(ctx, b)
 	}
-	if err != nil {
-		return err
-	}
-	return h.Flush(ctx)
+	return err
 }
 
 // binding returns the volume's key, and a new binding if this host changed what the known one says.

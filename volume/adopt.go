@@ -14,12 +14,18 @@ const keepAgain = 30 * time.Second
 
 // adopted has Run keep the state of a volume that other hosts made: it may be all to be fetched, so nobody waits for it.
 func (m *Manager) adopted(r *record) {
-	m.mu.Lock()
-	m.unkept[r.ID] = true
-	m.mu.Unlock()
+	m.setUnkept(r.ID, true)
 	select {
 	case m.adoptions <- struct{}{}:
 	default:
+	}
+}
+
+func (m *Manager) setUnkept(id string, is bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.unkept[id] = is; !is {
+		delete(m.unkept, id)
 	}
 }
 
@@ -31,18 +37,16 @@ func (m *Manager) keepAdopted(ctx context.Context) {
 		ids := slices.Sorted(maps.Keys(m.unkept))
 		m.mu.Unlock()
 		for _, id := range ids {
+			m.setUnkept(id, false) // what is adopted from now on is another state
 			err := m.keepHead(ctx, id)
 			if ctx.Err() != nil {
 				return
 			}
 			if err != nil {
 				m.log.Warn("the state that another host made is not kept yet", logVolume, id, logError, err)
+				m.setUnkept(id, true)
 				again = time.After(keepAgain)
-				continue
 			}
-			m.mu.Lock()
-			delete(m.unkept, id)
-			m.mu.Unlock()
 		}
 		select {
 		case <-ctx.Done():

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -266,4 +267,37 @@ func TestAHostKeepsWhatItTookOverFromAnotherOne(t *testing.T) {
 	until(a.change("data", "f", "two"))
 	// After a restart what is not kept yet is kept then.
 	until(b.info("data").Head.Cid)
+}
+
+func TestWhatIsTakenOverWhileAnEarlierStateIsBeingKeptIsKeptToo(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.host(), w.host()
+	a.do(&volume.Create{Name: "data"})
+	first := a.change("data", "f", "one")
+	b.learn()
+	var second cid.Cid
+	var kept atomic.Bool
+	mounted := make(chan error, 1)
+	b.close()
+	b.keeps = counted{pinsettest.NewMemory(), func(p pinset.Pin) {
+		switch p.Root {
+		case first:
+			_, err := b.Do(t.Context(), &volume.Mount{Name: "data"})
+			mounted <- err
+		case second:
+			kept.Store(true)
+		}
+	}}
+	b.open()
+	b.must(b.Start(t.Context()))
+	b.do(&volume.Mount{Name: "data"})
+	b.do(&volume.Unmount{Name: "data"})
+	second = a.change("data", "f", "two")
+	b.learn()
+	defer b.run()()
+	b.must(<-mounted)
+	if got := b.info("data").Base.Cid; got != second {
+		t.Errorf("mounted at %s, want %s", got, second)
+	}
+	w.until("that is kept", kept.Load)
 }

@@ -1,11 +1,13 @@
 package volume_test
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 	"slices"
 	"testing"
 
+	"github.com/volary/volary/snapshot/tree"
 	"github.com/volary/volary/volume"
 	"github.com/volary/volary/volume/mounttest"
 )
@@ -125,4 +127,38 @@ func TestWhoLeavesTakesNobodyAlong(t *testing.T) {
 	h.do(&volume.Remove{Name: "other", Force: true})
 	h.do(&volume.Undelete{Name: "other"})
 	h.wantUsers("other")
+}
+
+// meanwhile is a Mounter that does something else before it mounts.
+type meanwhile struct {
+	*mounttest.Copies
+	do func()
+}
+
+func (m *meanwhile) Mount(ctx context.Context, base *tree.Snapshot, dir string, o volume.MountOptions) error {
+	if do := m.do; do != nil {
+		m.do = nil
+		do()
+	}
+	return m.Copies.Mount(ctx, base, dir, o)
+}
+
+func TestWhoLeavesAVolumeThatIsJustBeingBroughtBackHasLeft(t *testing.T) {
+	m := &meanwhile{Copies: mounttest.NewCopies()}
+	h := newHost(t, m)
+	h.do(&volume.Create{Name: "data"})
+	h.write(filepath.Join(h.do(&volume.Mount{Name: "data", User: "docker:1"}).Path, "a"), "1")
+	h.close()
+	m.do = func() {
+		h.leave("data", "docker:1")
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // nobody waits until the volume is back
+		if _, err := h.Do(ctx, &volume.Unmount{Name: "data", Gone: true}); !errors.Is(err, context.Canceled) {
+			t.Errorf("unmounted while it is brought back: %v", err)
+		}
+	}
+	h.open()
+	h.must(h.Start(t.Context()))
+	h.runUntil("committed", h.committed)
+	h.wantFiles("data", files{"a": "1"})
 }

@@ -151,17 +151,24 @@ func (m *Manager) isTriedLater(name string) bool {
 
 // bringBack is called with the volume's lock.
 func (m *Manager) bringBack(ctx context.Context, name string) error {
+	m.mu.Lock()
+	again := m.again[name]
+	delete(m.again, name) // somebody may leave, and ask for it again, once the record was read
+	m.mu.Unlock()
 	var r *record
 	err := m.withReserve(func() (err error) {
 		r, err = m.start(ctx, name)
 		return err
 	})
 	if ctx.Err() != nil {
+		if again {
+			m.tryLater(name)
+		}
 		return err
 	}
 	m.mu.Lock()
 	delete(m.unstarted, name)
-	if delete(m.again, name); err != nil && r != nil {
+	if err != nil && r != nil {
 		m.again[name] = true
 	}
 	m.mu.Unlock()

@@ -120,20 +120,28 @@ func (m *Manager) followNews(ctx context.Context, f *follows, n News) {
 		name = n.Name
 	}
 	r, err := m.db.get(name)
-	if errors.Is(err, ErrNotFound) || err == nil && r.ID != n.ID {
+	if other := errors.Is(err, ErrNotFound) || err == nil && r.ID != n.ID; other && here {
+		r, err = m.db.ofID(n.ID) // it has another name by now
+	} else if other {
 		return
 	}
 	if err != nil {
 		m.log.Error("follow a volume", logVolume, name, logError, err)
 		return
 	}
+	if r == nil {
+		return
+	}
+	name = r.Name
 	if r.follows() {
 		f.shows.do(n.ID, func() { m.showAgain(ctx, name) })
 	}
 	if o, err := r.options(); err == nil && o.ExecHead != "" {
 		f.hooks.do(n.ID, func() {
-			m.showAgain(ctx, name) // so that the command finds it mounted
-			m.runHeadHook(ctx, name, n)
+			if r, err := m.db.ofID(n.ID); err == nil && r != nil { // perhaps by another name than before
+				m.showAgain(ctx, r.Name) // so that the command finds it mounted
+				m.runHeadHook(ctx, r.Name, n)
+			}
 		})
 	}
 	if r.follows() || r.KeepLast > 0 {

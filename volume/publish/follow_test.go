@@ -193,6 +193,21 @@ func TestACommandIsRunForEachNewHead(t *testing.T) {
 	w.until("a success is told", func() bool { return b.info("other").Failure == nil })
 }
 
+func TestACommandIsRunForAVolumeThatHasJustGotAnotherName(t *testing.T) {
+	w, a, b := follower(t)
+	ran := filepath.Join(t.TempDir(), "ran")
+	b.close()
+	b.again = time.Hour // until it is looked again which names there are
+	b.open()
+	b.do(&volume.Set{Name: "data", Options: map[string]string{"exec-head": "echo $VOLARY_VOLUME $VOLARY_SEQUENCE >>" + ran}})
+	defer b.run()()
+	b.knows("data")
+	b.do(&volume.Rename{Name: "data", To: "other"})
+	a.change("data", "f", "2")
+	b.learn()
+	w.until("it ran", func() bool { return content(ran) == "other 3" })
+}
+
 func TestOfHeadsThatComeWhileACommandRunsTheNewestCounts(t *testing.T) {
 	w, a, b := follower(t)
 	dir := t.TempDir()

@@ -191,9 +191,6 @@ func (m *Manager) show(ctx context.Context, r *record) error {
 	if err != nil {
 		return err
 	}
-	if err := m.keepShown(ctx, next); err != nil {
-		return err
-	}
 	unlock, err := m.lock(ctx, r.Name)
 	if err != nil {
 		return err
@@ -202,6 +199,9 @@ func (m *Manager) show(ctx context.Context, r *record) error {
 	now, err := m.db.get(r.Name)
 	if err != nil || now.ID != r.ID || !now.follows() || now.Overlay.ID != r.Overlay.ID || now.Head != r.Head {
 		return err // the next time
+	}
+	if err := m.keepShown(ctx, next); err != nil {
+		return err
 	}
 	shown, err := follower.Follow(ctx, s, m.overlayDir(r.Overlay.ID))
 	if err != nil {
@@ -354,16 +354,16 @@ func (m *Manager) follow() {
 }
 
 // forgetShown is called when a volume is not mounted any more.
-func (m *Manager) forgetShown(id string) {
+func (m *Manager) forgetShown(r *record) {
+	followed := r.Overlay != nil && r.Overlay.Follow
 	m.mu.Lock()
-	_, was := m.shown[id]
-	if delete(m.shown, id); was {
-		k := m.kept[id]
-		k.some = true
-		m.kept[id] = k
+	if delete(m.shown, r.ID); followed {
+		k := m.kept[r.ID]
+		k.some, k.done = true, ""
+		m.kept[r.ID] = k
 	}
 	m.mu.Unlock()
-	if was {
+	if followed {
 		m.follow()
 	}
 }

@@ -264,7 +264,7 @@ func (m *Manager) finishUnmount(ctx context.Context, r *record) (Result, error) 
 	if len(r.Users) > 0 {
 		return Result{Commit: r.Head, Note: fmt.Sprintf("nothing was committed: %s is still mounted by %s", r.Name, strings.Join(r.users(), ", "))}, nil
 	}
-	m.forgetShown(r.ID)
+	m.forgetShown(r)
 	m.wentWell(r, FailedFollow)
 	if r.Overlay == nil {
 		return Result{Commit: r.Head, Note: unchanged(r)}, nil

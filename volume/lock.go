@@ -11,6 +11,21 @@ type nameLock struct {
 	users int           // guarded by Manager.mu
 }
 
+// take waits for a lock as long as ctx lasts. Who finds it free has it, also when the time is just over.
+func (l *nameLock) take(ctx context.Context) error {
+	select {
+	case l.held <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case l.held <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // lock waits for the volumes of the names, which are given in no order, as long as ctx lasts, and returns the way to
 // let go of them. Those that were not brought back yet are brought back.
 func (m *Manager) lock(ctx context.Context, names ...string) (unlock func(), err error) {
@@ -69,14 +84,12 @@ func (m *Manager) acquire(ctx context.Context, names ...string) (unlock func(), 
 	}
 	for _, name := range names {
 		l := m.enter(name)
-		select {
-		case l.held <- struct{}{}:
-			held = append(held, l)
-		case <-ctx.Done():
+		if err := l.take(ctx); err != nil {
 			m.leave(name)
 			unlock()
-			return nil, waiting(names, ctx.Err())
+			return nil, waiting(names, err)
 		}
+		held = append(held, l)
 	}
 	return unlock, nil
 }

@@ -121,7 +121,10 @@ func checkDead(path string) error {
 	}
 	c, err := net.DialTimeout("unix", path, liveTimeout)
 	if err == nil {
-		c.Close()
+		defer c.Close()
+		if listenerKilled(c) {
+			return nil
+		}
 		return ErrLive
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) {

@@ -113,29 +113,9 @@ func isSet(path string) (bool, error) {
 	return string(bytes.TrimSpace(b)) == "1", err
 }
 
-// set asks for a cgroup to be frozen ("1"), or not to be ("0").
-func set(path, value string) error {
-	f, err := os.OpenFile(filepath.Join(path, freezeFile), os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = f.WriteString(value)
-	return err
-}
-
 // isGone tells that a cgroup or process is no more from other errors.
 func isGone(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENODEV) || errors.Is(err, syscall.ESRCH)
-}
-
-// inode tells a cgroup from a later one of the same path.
-func inode(path string) (uint64, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		return 0, fmt.Errorf("stat %s: %w", path, err)
-	}
-	return st.Ino, nil
 }
 
 // glance is how long a wait for a cgroup goes on without a look at the context.

@@ -94,8 +94,7 @@ func (f *Freezer) Pause(ctx context.Context, mount string) (resume func() error,
 	}
 	p := &pause{f: f, dev: st.Dev, frozen: map[string]bool{}, ours: f.left}
 	if err := p.begin(ctx); err != nil {
-		p.thaw()
-		<-f.turn
+		p.finish()
 		return nil, err
 	}
 	return p.end, nil
@@ -112,6 +111,7 @@ type pause struct {
 	ours  []cgroup // those that are to be thawed
 	limit *time.Timer
 	late  bool // the limit was reached
+	over  bool // it is for others to freeze, and to thaw what is left
 }
 
 func (p *pause) begin(ctx context.Context) error {
@@ -203,11 +203,13 @@ func (p *pause) freeze(ctx context.Context, missing map[string][]procs.Process) 
 	var fresh []cgroup
 	for c := range missing {
 		path := p.cgroup.path(c)
-		already, err := isSet(path)
+		found, err := cgroupAt(path)
+		already := false
+		if err == nil {
+			already, err = isSet(path)
+		}
 		if err == nil && !already {
-			var ino uint64
-			ino, err = inode(path)
-			fresh = append(fresh, cgroup{path, ino})
+			fresh = append(fresh, found)
 		}
 		if err != nil && !isGone(err) {
 			return fmt.Errorf("%w: %w", volume.ErrCannotPause, err)
@@ -261,25 +263,37 @@ func (p *pause) take(fresh []cgroup) error {
 		p.limit = time.AfterFunc(p.f.o.Limit, p.expire)
 	}
 	for _, c := range fresh {
-		if err := set(c.Path, "1"); err != nil && !isGone(err) {
+		if err := c.set("1"); err != nil && !isGone(err) {
 			return fmt.Errorf("%w: %w", volume.ErrCannotPause, err)
 		}
 	}
 	return nil
 }
 
+// expire is called when the limit is reached, and perhaps only after the pause is over.
 func (p *pause) expire() {
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		return
+	}
 	p.late = true
-	p.mu.Unlock()
 	p.thaw()
 	p.f.log.Warn("processes were stopped for too long, and go on", logLimit, p.f.o.Limit)
 }
 
-// thaw lets everything go on that was frozen here.
-func (p *pause) thaw() {
+// finish ends the pause, and lets another one begin.
+func (p *pause) finish() (late bool) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.thaw()
+	p.over, late = true, p.late
+	p.mu.Unlock()
+	<-p.f.turn
+	return late
+}
+
+// thaw lets everything go on that was frozen here. It is called with the lock.
+func (p *pause) thaw() {
 	if p.limit != nil {
 		p.limit.Stop()
 	}
@@ -302,13 +316,9 @@ func (p *pause) thaw() {
 // end is what Pause returns. It looks again before it thaws: who came later was not stopped.
 func (p *pause) end() error {
 	err := p.held()
-	p.thaw()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.late {
+	if p.finish() {
 		err = fmt.Errorf("they went on after %s, the limit", p.f.o.Limit)
 	}
-	<-p.f.turn
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/volary/volary/volume/mounts"
@@ -59,5 +60,46 @@ func TestCgroupsThatAreNotToBeFrozen(t *testing.T) {
 		if c.may && c.h.path(c.cgroup) != c.path {
 			t.Errorf("%s is at %s", c.cgroup, c.h.path(c.cgroup))
 		}
+	}
+}
+
+func TestAnotherCgroupOfTheSamePathIsNotTouched(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, freezeFile)
+	if err := os.WriteFile(file, []byte("0"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := cgroupAt(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := cgroup{c.Path, c.Inode + 1}
+	if err := before.set("1"); !isGone(err) {
+		t.Errorf("one that is no more: %v", err)
+	}
+	if frozen, err := isSet(dir); err != nil || frozen {
+		t.Errorf("the one that took its place is frozen: %v, %v", frozen, err)
+	}
+	if err := c.set("1"); err != nil {
+		t.Error(err)
+	}
+	if frozen, err := isSet(dir); err != nil || !frozen {
+		t.Errorf("it is frozen: %v, %v", frozen, err)
+	}
+}
+
+func TestALimitThatIsReachedAsThePauseEndsLeavesTheNextOneAlone(t *testing.T) {
+	f, err := Open(filepath.Join(t.TempDir(), "paused"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.turn <- struct{}{}
+	p := &pause{f: f}
+	p.finish()
+	left := []cgroup{{"/sys/fs/cgroup/left", 7}}
+	f.left = left // by the pause after it
+	p.expire()
+	if !slices.Equal(f.left, left) || p.late {
+		t.Errorf("left are %v, late: %v", f.left, p.late)
 	}
 }

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/volume/mounts"
 )
@@ -26,13 +29,42 @@ type cgroup struct {
 	Inode uint64 `json:"inode"` // another one of the same path is not it
 }
 
+// cgroupAt returns the cgroup of a directory.
+func cgroupAt(path string) (cgroup, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return cgroup{}, fmt.Errorf("stat %s: %w", path, err)
+	}
+	return cgroup{path, st.Ino}, nil
+}
+
+// set asks for the cgroup to be frozen ("1"), or not to be ("0"). The error is one of isGone if it is no more, also if
+// there is another one of its path by now: what freezes that would never thaw it.
+func (c cgroup) set(value string) error {
+	dir, err := os.OpenRoot(c.Path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	info, err := dir.Stat(".")
+	if err != nil {
+		return err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Ino != c.Inode {
+		return fmt.Errorf("cgroup %s: %w", c.Path, fs.ErrNotExist)
+	}
+	f, err := dir.OpenFile(freezeFile, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.WriteString(value)
+	return err
+}
+
 // thaw lets a cgroup go on. That it is gone is no error.
 func (c cgroup) thaw() error {
-	ino, err := inode(c.Path)
-	if err == nil && ino == c.Inode {
-		err = set(c.Path, "0")
-	}
-	if err != nil && !isGone(err) {
+	if err := c.set("0"); err != nil && !isGone(err) {
 		return fmt.Errorf("thaw %s: %w", c.Path, err)
 	}
 	return nil

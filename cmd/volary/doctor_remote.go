@@ -17,7 +17,7 @@ const (
 	probeSize   = 4 << 20 // bytes to Kubo and back
 	slowAnswer  = 200 * time.Millisecond
 	slowBytes   = 5 << 20          // a second
-	mostSkew    = 5 * time.Second  // of clocks; Date has whole seconds
+	mostSkew    = 5 * time.Second  // of clocks
 	pinTime     = 15 * time.Second // until a pin of one small block is everywhere
 	slowPin     = 5 * time.Second
 	doctorsPins = "doctor" // namespace and owner of the test pins: nobody's volumes are there
@@ -58,12 +58,13 @@ func (h *home) checkServers(ctx context.Context) []finding {
 func checkKubo(ctx context.Context, k *kubo.Blocks) (fs []finding, up bool) {
 	ctx, done := context.WithTimeoutCause(ctx, 2*checkTime, fmt.Errorf("no answer within %s", 2*checkTime))
 	defer done()
-	begin := time.Now()
+	asked := time.Now()
 	date, err := k.Date(ctx)
-	took := time.Since(begin)
+	told := time.Now()
 	if err != nil {
 		return []finding{fault("kubo", err, kuboRemedy(err))}, false
 	}
+	took := told.Sub(asked)
 	info, err := k.Info(ctx)
 	if err != nil {
 		return []finding{fault("kubo", err, kuboRemedy(err))}, false
@@ -72,7 +73,7 @@ func checkKubo(ctx context.Context, k *kubo.Blocks) (fs []finding, up bool) {
 	if took > slowAnswer {
 		f = f.as(slow, "find out what keeps it or the network to it busy")
 	}
-	fs = append(fs, f, clockFinding(date, time.Now()), checkSpeed(ctx, k))
+	fs = append(fs, f, clockFinding(date, asked, told), checkSpeed(ctx, k))
 	peers, err := k.SwarmPeers(ctx)
 	if err != nil {
 		return append(fs, fault("swarm", err, "see whether the Kubo daemon is online")), true
@@ -101,13 +102,14 @@ func datastoreText(ctx context.Context, k *kubo.Blocks) string {
 	return ", its datastore does not sync: a power cut there may take the last blocks away"
 }
 
-// clockFinding compares this machine's clock with a server's.
-func clockFinding(there, here time.Time) finding {
+// clockFinding compares this machine's clock with a server's, which told its time, in whole seconds, at some time between
+// two of this machine's.
+func clockFinding(there, asked, told time.Time) finding {
 	if there.IsZero() {
 		return found("clock", "not compared: the Kubo daemon does not tell its time")
 	}
-	skew := here.Sub(there)
-	if skew.Abs() > mostSkew {
+	skew := max(asked.Sub(there.Add(time.Second)), there.Sub(told))
+	if skew > mostSkew {
 		f := found("clock", "%s off that of the Kubo daemon", skew.Round(time.Second))
 		return f.as(broken, "set both machines' clocks by NTP: heads and pins are told apart by their times")
 	}

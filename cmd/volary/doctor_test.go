@@ -60,9 +60,12 @@ func TestClocksThatDifferAreBroken(t *testing.T) {
 	for there, want := range map[time.Time]health{
 		now: healthy, now.Add(-time.Second): healthy, now.Add(time.Minute): broken, now.Add(-time.Hour): broken, {}: healthy,
 	} {
-		if f := clockFinding(there, now); f.Health != want || want == broken && f.Remedy == "" {
+		if f := clockFinding(there, now, now); f.Health != want || want == broken && f.Remedy == "" {
 			t.Errorf("clock at %s: %+v, want %s", there, f, want)
 		}
+	}
+	if f := clockFinding(now.Add(-30*time.Second), now.Add(-time.Minute), now); f.Health != healthy {
+		t.Errorf("of an answer that took a minute: %+v", f)
 	}
 }
 

@@ -156,7 +156,7 @@ func serve(ctx context.Context, h *home, gid int, manager supervisor) error {
 	if err != nil {
 		return err
 	}
-	stopGateway := h.startGateway(ctx, records, log)
+	stopGateway := sync.OnceFunc(h.startGateway(ctx, records, log))
 	defer stopGateway()
 	server, err := api.NewServer(host, api.ServerOptions{Logger: log, Version: version(), Kinds: errorKinds})
 	if err != nil {
@@ -169,6 +169,7 @@ func serve(ctx context.Context, h *home, gid int, manager supervisor) error {
 	if err := server.Serve(ctx, listener); err != nil {
 		return err
 	}
+	stopGateway()
 	network.close()
 	stopDocker()
 	return errors.Join(volumes.close(), host.Close())

@@ -104,14 +104,16 @@ func (h *home) startNetwork(ctx context.Context, log *slog.Logger, uses ...use) 
 	return n, nil
 }
 
-// run begins the network, again and again if an address is not there yet, and ends it when ctx is done.
+// run begins the network, again and again if an address is not there yet, and ends it when ctx is done. This host is said
+// to be in it once it does there what it is to do.
 func (n *network) run(ctx context.Context, o p2p.Options, uses []use) {
+	var host *p2p.Host
 	for wait := upAgain; ; wait = min(2*wait, upAtMost) {
-		host, err := p2p.New(ctx, o)
-		n.set(host, err)
-		if err == nil {
+		var err error
+		if host, err = p2p.New(ctx, o); err == nil {
 			break
 		}
+		n.set(nil, err)
 		n.log.Warn("the network does not begin, and is tried again", "error", err)
 		select {
 		case <-ctx.Done():
@@ -119,8 +121,6 @@ func (n *network) run(ctx context.Context, o p2p.Options, uses []use) {
 		case <-time.After(wait):
 		}
 	}
-	host := n.host
-	n.log.Info("in the network", "addresses", host.Libp2p().Addrs())
 	ends := []func() error{host.Close}
 	for _, begin := range uses {
 		end, err := begin(ctx, host)
@@ -130,6 +130,8 @@ func (n *network) run(ctx context.Context, o p2p.Options, uses []use) {
 		}
 		ends = append(ends, end)
 	}
+	n.set(host, nil)
+	n.log.Info("in the network", "addresses", host.Libp2p().Addrs())
 	<-ctx.Done()
 	n.set(nil, errEnding)
 	for _, end := range slices.Backward(ends) {

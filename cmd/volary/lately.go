@@ -35,7 +35,9 @@ func newLately(host *api.Host) *lately {
 
 // close returns when no question is left.
 func (l *lately) close() {
-	l.stop()
+	l.mu.Lock()
+	l.stop() // no question begins any more
+	l.mu.Unlock()
 	l.work.Wait()
 }
 

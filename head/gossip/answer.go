@@ -27,11 +27,12 @@ func (g *Gossip) serve(ctx context.Context) {
 			_ = s.Reset()
 			return
 		}
-		ctx, done := context.WithTimeout(ctx, exchangeTime)
+		limited, done := context.WithTimeout(ctx, exchangeTime)
 		defer done()
-		heard, told, err := g.answer(ctx, s)
-		closeStream(s, err)
-		g.exchanged(outcome{from, heard, told, err})
+		o := outcome{p: from, began: time.Now()}
+		o.err = g.answer(limited, s, &o)
+		closeStream(s, o.err)
+		g.exchanged(ctx, o)
 	})
 }
 
@@ -55,39 +56,41 @@ func (g *Gossip) leave(p peer.ID) {
 }
 
 // answer is the side of the one who was asked.
-func (g *Gossip) answer(ctx context.Context, s network.Stream) (heard, told int, _ error) {
+func (g *Gossip) answer(ctx context.Context, s network.Stream, o *outcome) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	w := wire{s}
 	var theirs hello
 	if err := w.read(&theirs); err != nil {
-		return 0, 0, err
+		return err
 	}
-	x, err := g.index.get()
+	x, lacks, err := g.index.get()
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
+	o.lacks = lacks
 	ours := hello{Kind: kindHello, Namespace: g.o.Namespace.ID(), Root: x.root[:]}
 	switch {
 	case theirs.Namespace != ours.Namespace:
-		return 0, 0, errors.Join(errNamespace, w.write(&ours))
+		return errors.Join(errNamespace, w.write(&ours))
 	case bytes.Equal(theirs.Root, ours.Root):
-		return 0, 0, w.write(&ours)
+		return w.write(&ours)
 	}
 	if !g.mayAnswer() {
 		ours.Busy = true
-		return 0, 0, errors.Join(errBusy, w.write(&ours))
+		return errors.Join(errBusy, w.write(&ours))
 	}
 	defer func() { <-g.answering }()
 	for _, b := range x.buckets {
 		ours.Buckets = append(ours.Buckets, b[:]...)
 	}
 	if err := w.write(&ours); err != nil {
-		return 0, 0, err
+		return err
 	}
 	in := &intake{g: g, from: s.Conn().RemotePeer()}
-	told, err = g.answerAll(ctx, w, in, x)
-	return in.total, told, err
+	o.told, err = g.answerAll(ctx, w, in, x)
+	o.heard = in.total
+	return err
 }
 
 // mayAnswer takes one of the few places for those who are told more than a greeting. While this host asks another one,

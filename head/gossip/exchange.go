@@ -10,7 +10,6 @@ import (
 
 	"github.com/ipfs/boxo/ipns"
 	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/volary/volary/head/table"
@@ -33,20 +32,19 @@ var (
 	errNamespace = errors.New("the peer is in another namespace")
 )
 
-// exchange tells a peer what it lacks, and hears from it what this host lacks. It returns how much was new here, and how
-// much was told.
-func (g *Gossip) exchange(ctx context.Context, p peer.ID) (heard, told int, err error) {
+// exchange tells a peer what it lacks, and hears from it what this host lacks.
+func (g *Gossip) exchange(ctx context.Context, o *outcome) error {
 	ctx, done := context.WithTimeout(ctx, exchangeTime)
 	defer done()
-	s, err := g.h.NewStream(network.WithNoDial(ctx, "exchange heads"), p, exchangeProtocol)
+	s, err := g.h.NewStream(network.WithNoDial(ctx, "exchange heads"), o.p, exchangeProtocol)
 	if err == nil {
-		heard, told, err = g.ask(ctx, s)
+		err = g.ask(ctx, s, o)
 		closeStream(s, err)
 	}
 	if err != nil {
-		return heard, told, fmt.Errorf("exchange heads with %s: %w", p, err)
+		return fmt.Errorf("exchange heads with %s: %w", o.p, err)
 	}
-	return heard, told, nil
+	return nil
 }
 
 func closeStream(s network.Stream, err error) {
@@ -58,45 +56,46 @@ func closeStream(s network.Stream, err error) {
 }
 
 // ask is the side of the one who began.
-func (g *Gossip) ask(ctx context.Context, s network.Stream) (_, _ int, err error) {
+func (g *Gossip) ask(ctx context.Context, s network.Stream, o *outcome) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
-	x, err := g.index.get()
+	x, lacks, err := g.index.get()
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
+	o.lacks = lacks
 	w, in := wire{s}, &intake{g: g, from: s.Conn().RemotePeer(), news: g.stillAsking}
+	defer func() { o.heard = in.total }()
 	if err := w.write(&hello{Kind: kindHello, Namespace: g.o.Namespace.ID(), Root: x.root[:]}); err != nil {
-		return 0, 0, err
+		return err
 	}
 	var theirs hello
 	switch err := w.read(&theirs); {
 	case err != nil:
-		return 0, 0, err
+		return err
 	case theirs.Namespace != g.o.Namespace.ID():
-		return 0, 0, errNamespace
+		return errNamespace
 	case theirs.Busy:
-		return 0, 0, errBusy
+		return errBusy
 	case bytes.Equal(theirs.Root, x.root[:]) || len(theirs.Buckets) == 0:
-		return 0, 0, nil
+		return nil
 	}
-	sent := 0
 	for _, r := range x.ranges(theirs.Buckets) {
 		n, err := g.compare(ctx, w, in, x, r)
-		if sent += n; err != nil {
-			return in.total, sent, err
+		if o.told += n; err != nil {
+			return err
 		}
 	}
 	if err := s.CloseWrite(); err != nil {
-		return in.total, sent, err
+		return err
 	}
 	if err := in.flush(ctx); err != nil {
-		return in.total, sent, err
+		return err
 	}
 	if _, err := w.next(); !errors.Is(err, io.EOF) {
-		return in.total, sent, errors.Join(errors.New("the peer did not take over all"), err)
+		return errors.Join(errors.New("the peer did not take over all"), err)
 	}
-	return in.total, sent, nil
+	return nil
 }
 
 // compare says what volumes this host has in a range, hears of those that are not among them, and tells what is wanted.

@@ -78,7 +78,8 @@ type Gossip struct {
 	index  *keptIndex
 	heard  chan heard
 
-	met       chan peer.ID              // all was exchanged with them
+	met       chan outcome              // of exchanges that others began, and that went well
+	onTopic   chan pubsub.PeerEvent     // who came and who left
 	missed    chan peer.ID              // all is to be exchanged with them, or with any if it is empty
 	asking    atomic.Pointer[time.Time] // when this host, which asks another one, was told something last; nil if it does not ask
 	answering chan struct{}             // has an element for each that is told more than a greeting
@@ -100,7 +101,7 @@ func New(ctx context.Context, h host.Host, o Options) (*Gossip, error) {
 	}
 	g := &Gossip{
 		o: o, h: h, log: o.Log, verify: o.Namespace.Remembering(), heard: make(chan heard),
-		index: &keptIndex{known: o.Known}, met: make(chan peer.ID, 16), missed: make(chan peer.ID, 64), answering: make(chan struct{}, answered),
+		index: &keptIndex{known: o.Known}, met: make(chan outcome), onTopic: make(chan pubsub.PeerEvent), missed: make(chan peer.ID, 64), answering: make(chan struct{}, answered),
 		asked: map[peer.ID]bool{},
 		guard: flood.New(flood.Options{Network: h.Network(), Rate: o.Rate, Burst: o.Burst, Log: o.Log}),
 	}

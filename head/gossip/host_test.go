@@ -98,7 +98,12 @@ func listening(t testing.TB, o ...libp2p.Option) host.Host {
 
 func newMember(t testing.TB, o Options, of ...libp2p.Option) *member {
 	t.Helper()
-	h := &member{t: t, p2p: listening(t, of...), changed: make(chan struct{})}
+	return newMemberOf(t, listening(t, of...), o)
+}
+
+func newMemberOf(t testing.TB, p2p host.Host, o Options) *member {
+	t.Helper()
+	h := &member{t: t, p2p: p2p, changed: make(chan struct{})}
 	h.table = must(table.Open(filepath.Join(t.TempDir(), "heads.db"), nil))(t)
 	t.Cleanup(func() { check(t, h.table.Close()) })
 	if o.Namespace == nil {

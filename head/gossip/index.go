@@ -117,25 +117,28 @@ type keptIndex struct {
 	next     time.Time // before it the index is not made again
 }
 
-// get returns an index that may lack what was learned in the last moment.
-func (k *keptIndex) get() (*index, error) {
+// get returns an index, and until when it lacks what was learned since it was made; that is zero if it lacks nothing.
+func (k *keptIndex) get() (_ *index, lacks time.Time, _ error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	revision, err := k.known.Revision()
 	if err != nil {
-		return nil, err
+		return nil, lacks, err
 	}
 	began := time.Now()
-	if k.index != nil && (revision == k.revision || began.Before(k.next)) {
-		return k.index, nil
+	switch {
+	case k.index != nil && revision == k.revision:
+		return k.index, lacks, nil
+	case k.index != nil && began.Before(k.next):
+		return k.index, k.next, nil
 	}
 	vs, err := k.known.Volumes()
 	if err != nil {
-		return nil, fmt.Errorf("list what is known: %w", err)
+		return nil, lacks, fmt.Errorf("list what is known: %w", err)
 	}
 	k.index, k.revision = newIndex(vs), revision
 	k.next = time.Now().Add(restAfter * time.Since(began))
-	return k.index, nil
+	return k.index, lacks, nil
 }
 
 // expire has the index made again when it is asked for next.

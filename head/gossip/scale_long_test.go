@@ -140,7 +140,8 @@ func TestLongAHostWithNothingJoinsTwoHundredWithTenThousandVolumes(t *testing.T)
 	}
 	must(known.Learn(t.Context(), together(all)))(t)
 	all = nil
-	x := must((&keptIndex{known: known}).get())(t)
+	x, _, err := (&keptIndex{known: known}).get()
+	check(t, err)
 	revision := must(known.Revision())(t)
 	counter := metrics.NewBandwidthCounter()
 	var members []*member

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -32,9 +33,10 @@ const (
 // turns say when to exchange all with whom. Only the goroutine in keepUp uses them.
 type turns struct {
 	due    map[peer.ID]time.Time
-	done   map[peer.ID]time.Time
-	failed map[peer.ID]int // how many times in a row
-	next   time.Time       // with any peer
+	done   map[peer.ID]time.Time // when the last exchange with whom began that went well
+	since  map[peer.ID]time.Time // that they are told all that is new, by what is told on the topic
+	failed map[peer.ID]int       // how many times in a row
+	next   time.Time             // with any peer
 	every  time.Duration
 }
 
@@ -43,7 +45,7 @@ func upTo(d time.Duration) time.Duration { return rand.N(d) }
 // keepUp exchanges all with peers that connect, and now and then with any, until ctx is done.
 func (g *Gossip) keepUp(ctx context.Context, events event.Subscription) {
 	defer events.Close()
-	t := turns{due: map[peer.ID]time.Time{}, done: map[peer.ID]time.Time{}, failed: map[peer.ID]int{}, every: g.o.Every}
+	t := turns{due: map[peer.ID]time.Time{}, done: map[peer.ID]time.Time{}, since: map[peer.ID]time.Time{}, failed: map[peer.ID]int{}, every: g.o.Every}
 	t.next = time.Now().Add(t.every/2 + upTo(t.every))
 	for _, p := range g.h.Network().Peers() {
 		g.connected(&t, p)
@@ -70,8 +72,14 @@ func (g *Gossip) keepUp(ctx context.Context, events event.Subscription) {
 			case event.EvtPeerProtocolsUpdated:
 				g.connected(&t, e.Peer)
 			}
-		case p := <-g.met:
-			t.did(p, time.Now())
+		case o := <-g.met:
+			t.did(o, time.Now())
+		case e := <-g.onTopic:
+			if e.Type == pubsub.PeerJoin {
+				t.join(e.Peer, time.Now())
+			} else {
+				delete(t.since, e.Peer)
+			}
 		case p := <-g.missed:
 			t.soon(p, time.Now())
 		case o := <-running:
@@ -114,14 +122,36 @@ func (t *turns) first() time.Time {
 	return first
 }
 
-// did records that all was exchanged with a peer.
-func (t *turns) did(p peer.ID, now time.Time) {
-	delete(t.due, p)
-	delete(t.failed, p)
+// did records that all was exchanged with a peer. Its turn comes again for what this host's index lacked, and for what the
+// peer was not told since then.
+func (t *turns) did(o outcome, now time.Time) {
+	delete(t.due, o.p)
+	delete(t.failed, o.p)
 	if len(t.done) >= mostPeers {
 		clear(t.done)
 	}
-	t.done[p] = now
+	t.done[o.p] = o.began
+	switch {
+	case o.lacks.After(now):
+		t.due[o.p] = o.lacks.Add(upTo(soon))
+	case !o.lacks.IsZero(), t.since[o.p].After(o.began):
+		t.due[o.p] = now.Add(upTo(soon))
+	}
+}
+
+// join records that a peer is on the topic. Where all was exchanged with it before, what is known now may be more.
+func (t *turns) join(p peer.ID, now time.Time) {
+	t.toldSince(p, now)
+	if _, waiting := t.due[p]; !waiting && !t.done[p].IsZero() {
+		t.due[p] = now.Add(upTo(soon))
+	}
+}
+
+func (t *turns) toldSince(p peer.ID, now time.Time) {
+	if len(t.since) >= mostPeers {
+		clear(t.since)
+	}
+	t.since[p] = now
 }
 
 // tryAgain has the turn of a peer with whom it failed come again.
@@ -177,6 +207,7 @@ func (t *turns) soon(p peer.ID, now time.Time) {
 		}
 		return
 	}
+	t.toldSince(p, now) // also if an exchange with it goes on
 	if was, ok := t.due[p]; !ok || at.Before(was) {
 		t.due[p] = at
 	}
@@ -185,7 +216,9 @@ func (t *turns) soon(p peer.ID, now time.Time) {
 // outcome is what came of an exchange.
 type outcome struct {
 	p           peer.ID
-	heard, told int
+	began       time.Time
+	lacks       time.Time // until when the index of this host lacks what it knew; zero if it lacks nothing
+	heard, told int       // how much was new here, and how much was told
 	err         error
 }
 
@@ -194,9 +227,9 @@ func (g *Gossip) begin(ctx context.Context, p peer.ID) chan outcome {
 	ended := make(chan outcome, 1)
 	g.stillAsking()
 	g.work.Go(func() {
-		defer g.asking.Store(nil)
-		o := outcome{p: p}
-		o.heard, o.told, o.err = g.exchange(ctx, p)
+		o := outcome{p: p, began: time.Now()}
+		o.err = g.exchange(ctx, &o)
+		g.asking.Store(nil) // before the next one begins
 		ended <- o
 	})
 	return ended
@@ -215,7 +248,7 @@ func (g *Gossip) ended(t *turns, o outcome) {
 		t.due[o.p] = now.Add(again + upTo(2*again))
 		return
 	case o.err == nil:
-		t.did(o.p, now)
+		t.did(o, now)
 	case !errors.Is(o.err, errNamespace):
 		t.tryAgain(o.p, now)
 	}
@@ -223,14 +256,14 @@ func (g *Gossip) ended(t *turns, o outcome) {
 }
 
 // exchanged takes note of what came of a peer that asked.
-func (g *Gossip) exchanged(o outcome) {
+func (g *Gossip) exchanged(ctx context.Context, o outcome) {
 	g.note(o)
 	if o.err != nil {
 		return
 	}
 	select {
-	case g.met <- o.p:
-	default: // it may be asked once more than it must be
+	case g.met <- o:
+	case <-ctx.Done():
 	}
 }
 

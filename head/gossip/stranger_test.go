@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"testing"
+	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
@@ -89,13 +91,52 @@ func TestWhatIsNotSignedIsNotHeard(t *testing.T) {
 	a.heardOnly(n)
 }
 
+// forgeries is how many messages that are not signed a peer may tell before it is not listened to.
+const forgeries = 4
+
+// noted has an element for each time that one thing is logged.
+type noted struct {
+	slog.Handler
+	text  string
+	times chan struct{}
+}
+
+func note(text string) (*slog.Logger, noted) {
+	n := noted{slog.DiscardHandler, text, make(chan struct{}, 1024)}
+	return slog.New(n), n
+}
+
+func (n noted) Enabled(context.Context, slog.Level) bool { return true }
+
+func (n noted) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == n.text {
+		n.times <- struct{}{}
+	}
+	return nil
+}
+
+// wait waits until that was logged as often.
+func (n noted) wait(t testing.TB, times int) {
+	t.Helper()
+	over := time.After(wait)
+	for range times {
+		select {
+		case <-n.times:
+		case <-over:
+			t.Fatalf("%q is not logged %d times", n.text, times)
+		}
+	}
+}
+
 func TestAPeerThatForgesIsNotListenedTo(t *testing.T) {
-	a := newMember(t, Options{})
+	log, refused := note("a peer told what is no news")
+	a := newMember(t, Options{Log: log})
 	s, honest := newStranger(t, a), newStranger(t, a)
-	for i := range 5 {
+	for i := range forgeries {
 		s.say(fmt.Append(nil, i))
 	}
-	// What it says at once can be heard before the forgeries were looked at.
+	refused.wait(t, forgeries)
+	// What it says at once can be heard before the last one counts.
 	const later = 10
 	for i := range later {
 		s.say(encoded(t, volumeAt(t, ours(t), fmt.Sprint("refused", i), 1, "a state")))

@@ -69,8 +69,30 @@ func (g *Gossip) joinTopic(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	peers, err := g.topic.EventHandler()
+	if err != nil {
+		sub.Cancel()
+		return err
+	}
 	g.work.Go(func() { g.listen(ctx, sub) })
+	g.work.Go(func() { g.watch(ctx, peers) })
 	return nil
+}
+
+// watch says who is on the topic, until ctx is done.
+func (g *Gossip) watch(ctx context.Context, peers *pubsub.TopicEventHandler) {
+	defer peers.Cancel()
+	for {
+		e, err := peers.NextPeerEvent(ctx)
+		if err != nil {
+			return
+		}
+		select {
+		case g.onTopic <- e:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // params have each host pass a head on to four others: whoever is connected to the one who tells it has it from there,

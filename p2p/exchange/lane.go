@@ -58,12 +58,14 @@ func (x *Exchange) takeLane(r *remote) net.Conn {
 	return conn
 }
 
-// giveLane has a lane be used for further requests.
+// giveLane has a lane be used for further requests, unless another one failed meanwhile.
 func (x *Exchange) giveLane(r *remote, conn net.Conn) {
 	x.mu.Lock()
-	keep := !r.gone && !x.closed
+	keep := !r.gone && !x.closed && !time.Now().Before(r.noLane)
 	if keep {
 		r.unused = append(r.unused, unused{conn, time.Now()})
+	} else {
+		r.lanes--
 	}
 	x.mu.Unlock()
 	if !keep {

@@ -85,7 +85,7 @@ func (s *server) makeRoom(than int) bool {
 	}
 	oldest := s.ofPeer[most][0]
 	s.forget(most, oldest)
-	oldest.reset()
+	s.work.Go(func() { oldest.reset() }) // without mu: it can wait for the peer
 	return true
 }
 

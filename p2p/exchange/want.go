@@ -82,7 +82,7 @@ func (s *wish) wait(ctx context.Context, after bool) (blocks.Block, error) {
 	if s.err != nil {
 		return nil, s.err
 	}
-	if err := ctx.Err(); err != nil {
+	if err := ctx.Err(); err != nil && context.Cause(ctx) != context.DeadlineExceeded {
 		return nil, err
 	}
 	if b := s.now(); b != nil {
@@ -108,6 +108,11 @@ func (s *wish) wait(ctx context.Context, after bool) (blocks.Block, error) {
 		}
 	case <-s.x.ctx.Done():
 		return nil, fmt.Errorf("get block %s: %w", s.w.c, ErrClosed)
+	}
+	select {
+	case <-s.w.done: // at the last moment
+		return s.w.block, nil
+	default:
 	}
 	return nil, fmt.Errorf("get block %s: %w within %s; %s", s.w.c, snapshot.ErrNotFetched,
 		time.Since(s.made).Round(time.Millisecond), s.x.whoWasAsked(s.w))

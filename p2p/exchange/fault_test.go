@@ -22,10 +22,18 @@ import (
 func liar(t *testing.T, answer func(s network.Stream, end <-chan struct{})) host.Host {
 	t.Helper()
 	h := newHost(t)
+	var mu sync.Mutex // held to begin and to end, as the host does not wait for who answers
 	var work sync.WaitGroup
-	end := make(chan struct{})
+	over, end := false, make(chan struct{})
 	h.SetStreamHandler(exchange.Protocol, func(s network.Stream) {
+		mu.Lock()
+		if over {
+			mu.Unlock()
+			s.Reset()
+			return
+		}
 		work.Add(1)
+		mu.Unlock()
 		defer work.Done()
 		defer s.Close()
 		if _, err := io.ReadAll(s); err == nil {
@@ -35,6 +43,9 @@ func liar(t *testing.T, answer func(s network.Stream, end <-chan struct{})) host
 	t.Cleanup(func() {
 		close(end)
 		h.Close()
+		mu.Lock()
+		over = true
+		mu.Unlock()
 		work.Wait()
 	})
 	return h

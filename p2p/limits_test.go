@@ -142,7 +142,7 @@ func TestStrangersWhoConnectAndSayNothingAreFew(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := heap()
-	dialer := net.Dialer{Timeout: time.Second}
+	dialer := net.Dialer{Timeout: patience}
 	closed := make(chan struct{}, 500)
 	var conns []net.Conn
 	for range cap(closed) {

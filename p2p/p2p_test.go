@@ -1,6 +1,8 @@
 package p2p
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -56,6 +58,13 @@ func TestNobodyWithAnotherSwarmKeyIsConnected(t *testing.T) {
 		if connectedTo(a, b) || connectedTo(b, a) {
 			t.Errorf("%s: they are connected", name)
 		}
+	}
+}
+
+func TestWhoDoesNotAnswerMayHaveAnotherSwarmKey(t *testing.T) {
+	err := (&Host{private: true}).reason("p", fmt.Errorf("dial: %w", context.DeadlineExceeded))
+	if text := err.Error(); !strings.Contains(text, "no answer in time") || !strings.Contains(text, "swarm key") {
+		t.Errorf("the reason is %q", text)
 	}
 }
 

@@ -25,7 +25,11 @@ func (e *UnreachableError) Unwrap() error { return e.Cause }
 // reason makes one line of what libp2p says of an attempt: of each address what came of it.
 func (h *Host) reason(p peer.ID, err error) error {
 	var dial *swarm.DialError
-	if !errors.As(err, &dial) {
+	switch {
+	case errors.As(err, &dial):
+	case errors.Is(err, context.DeadlineExceeded): // all addresses together had no more time
+		return &UnreachableError{p, h.outcome(err), err}
+	default:
 		return &UnreachableError{p, oneLine(err), err}
 	}
 	var texts []string

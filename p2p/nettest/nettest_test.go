@@ -3,10 +3,12 @@
 package nettest
 
 import (
+	"errors"
 	"io"
 	"net"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -57,6 +59,10 @@ func TestAHostLosesPackets(t *testing.T) {
 	t.Parallel()
 	n := New(t, program)
 	h := n.Host("a")
+	// Only so many packets wait until it is known where the host is.
+	if _, err := net.Dial("tcp4", h.IP+":9"); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Fatalf("nobody listens: %v", err)
+	}
 	n.Lose(50)
 	c, err := net.Dial("udp4", h.IP+":9")
 	h.must(err)

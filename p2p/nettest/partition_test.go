@@ -74,6 +74,7 @@ func TestWhatBothSidesOfAPartitionWroteIsKeptAndMerged(t *testing.T) {
 	a.Volary("volume", "create", "data")
 	arrives(t, "data", a.write("data", "base", "base"), hosts...)
 	b.Volary("hydrate", "data")
+	until(t, soon, "b hears that a has given the lease up", func() bool { return !strings.Contains(b.Volary("volume", "ls"), "written by") })
 
 	n.Part([]*Host{a}, []*Host{b, c})
 	const each = 4

@@ -133,9 +133,9 @@ func TestLeasesAreRenewed(t *testing.T) {
 		break
 	}
 	a.ticks <- time.Now()
-	b.hears(a, 1)
-	if next, _ := b.Holder(db); !next.Until.After(first.Until) {
-		t.Errorf("until %s, it was %s", next.Until, first.Until)
+	// It may have taken over what it heard before, and be about to say so.
+	for next := first; !next.Until.After(first.Until); next, _ = b.Holder(db) {
+		b.hears(a, 1)
 	}
 }
 

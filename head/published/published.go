@@ -162,8 +162,8 @@ func (p *Publisher) renew(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-tick.C:
-			p.tellAgain(ctx, now)
+		case <-tick.C:
+			p.tellAgain(ctx, time.Now()) // which can be later than the tick
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -233,9 +234,47 @@ func TestOnlyWhatIsNewerIsPassedOn(t *testing.T) {
 	}
 }
 
+// forgeries is how many messages that are no records a peer may tell before it is not listened to.
+const forgeries = 4
+
+// noted has an element for each time that one thing is logged.
+type noted struct {
+	slog.Handler
+	text  string
+	times chan struct{}
+}
+
+func note(text string) (*slog.Logger, noted) {
+	n := noted{slog.DiscardHandler, text, make(chan struct{}, 1024)}
+	return slog.New(n), n
+}
+
+func (n noted) Enabled(context.Context, slog.Level) bool { return true }
+
+func (n noted) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == n.text {
+		n.times <- struct{}{}
+	}
+	return nil
+}
+
+// wait waits until that was logged as often.
+func (n noted) wait(t testing.TB, times int) {
+	t.Helper()
+	over := time.After(wait)
+	for range times {
+		select {
+		case <-n.times:
+		case <-over:
+			t.Fatalf("%q is not logged %d times", n.text, times)
+		}
+	}
+}
+
 func TestWhatAPeerTellsThatForgesIsNotPassedOn(t *testing.T) {
 	one := headOf(t, "data", 1, "one")
-	p, h := newPublisher(t, Options{Every: 50 * time.Millisecond})
+	log, refused := note("a peer told what is no record of a volume")
+	p, h := newPublisher(t, Options{Every: 50 * time.Millisecond, Log: log})
 	check(t, p.Put(t.Context(), key(t, "data"), one))
 	forger, other := subscribe(t, one.Volume, h), subscribe(t, one.Volume, h)
 	record := func(sequence uint64) []byte {
@@ -245,10 +284,11 @@ func TestWhatAPeerTellsThatForgesIsNotPassedOn(t *testing.T) {
 	for seq := uint64(0); seq != 2; seq = must(other.next().Sequence())(t) {
 		check(t, forger.topic.Publish(t.Context(), record(2)))
 	}
-	for i := range 5 {
+	for i := range forgeries {
 		check(t, forger.topic.Publish(t.Context(), []byte{byte(i)}))
 	}
-	// What it says at once can be passed on before the forgeries were looked at.
+	refused.wait(t, forgeries)
+	// What it says at once can be passed on before the last one counts.
 	const later, last = 10, 100
 	passed := map[uint64]bool{}
 	for i := range uint64(later) {

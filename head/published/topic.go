@@ -118,6 +118,7 @@ func (p *Publisher) validate(name ipns.Name, from peer.ID, data []byte) pubsub.V
 	}
 	h, err := head.Verify(name, data)
 	if err != nil {
+		p.o.Log.Debug("a peer told what is no record of a volume", "peer", from, "volume", name, "error", err)
 		p.guard.Charge(from, flood.Invalid)
 		return pubsub.ValidationReject
 	}

@@ -234,8 +234,10 @@ func (s *Server) worker() {
 			}
 		case syscall.EINTR, syscall.EAGAIN, syscall.ENOENT: // ENOENT: the request was withdrawn
 		default:
-			if err != syscall.ENODEV { // unmounted
+			if err != syscall.ENODEV {
 				s.log.Error("read from the kernel", logError, err)
+			} else if s.shown != nil {
+				s.shown.stop() // unmounted: nobody waits for what is being read
 			}
 			return
 		}

@@ -3,6 +3,8 @@ package view
 import (
 	"errors"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Stop answers what it has begun to answer, and nothing after that: who uses the mount waits until another
@@ -35,3 +37,20 @@ func (s *Server) Stop() {
 
 // StopPatience is how long a server that stops goes on with what it has begun to answer.
 const StopPatience = 2 * time.Second
+
+// Over reports whether the mount is no more, wherever it was visible. What was asked of it before may be under way here.
+func (s *Server) Over() bool {
+	raw, err := s.conn.Device.SyscallConn()
+	if err != nil {
+		return true
+	}
+	over := true // if the device is closed
+	_ = raw.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd)}}
+		for err = unix.EINTR; err == unix.EINTR; {
+			_, err = unix.Poll(p, 0)
+		}
+		over = err == nil && p[0].Revents&unix.POLLERR != 0
+	})
+	return over
+}

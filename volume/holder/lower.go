@@ -293,17 +293,34 @@ func (l *Lower) Unmount(ctx context.Context, dir string) error {
 		return err
 	}
 	if m != nil {
-		select {
-		case <-m.ended:
-		case <-time.After(unmountWait):
-			return fmt.Errorf("unmount %s: it is still visible elsewhere: %w", dir, volume.ErrInUse)
-		case <-ctx.Done():
-			return fmt.Errorf("unmount %s: %w", dir, ctx.Err())
+		if err := m.untilEnded(ctx); err != nil {
+			return fmt.Errorf("unmount %s: %w", dir, err)
 		}
 		l.forget(dir, m)
 	}
 	l.letGo(ctx, dir)
 	return nil
+}
+
+// untilEnded returns when a mount has ended that is unmounted. One that is visible elsewhere does not.
+func (m *served) untilEnded(ctx context.Context) error {
+	select {
+	case <-m.ended:
+		return nil
+	case <-time.After(unmountWait):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	// The kernel knows it, however long this process takes to answer what it was asked before.
+	if !m.server.Over() {
+		return fmt.Errorf("it is still visible elsewhere: %w", volume.ErrInUse)
+	}
+	select {
+	case <-m.ended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Close ends serving what is held, after what was begun is answered: who uses it waits for the next process.

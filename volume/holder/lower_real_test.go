@@ -3,17 +3,23 @@
 package holder
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
 	"golang.org/x/sys/unix"
 
+	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/tree"
 	tt "github.com/volary/volary/snapshot/tree/treetest"
+	"github.com/volary/volary/snapshot/view"
 	"github.com/volary/volary/volume"
 )
 
@@ -96,4 +102,63 @@ func TestRealOneDirectoryDoesNotWaitForAnother(t *testing.T) {
 	}
 	must(t, <-mounted)
 	must(t, l.Unmount(t.Context(), slow))
+}
+
+// stalled are blocks of which one does not come before ctx is done.
+type stalled struct {
+	snapshot.Blocks
+	stuck cid.Cid
+	asked chan struct{} // has an element for each time that it is asked for
+}
+
+func (s *stalled) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
+	if c == s.stuck {
+		s.asked <- struct{}{}
+		<-ctx.Done()
+		return nil, fmt.Errorf("%w: %w", snapshot.ErrUnavailable, ctx.Err())
+	}
+	return s.Blocks.Get(ctx, c)
+}
+
+// The kernel reads ahead, for nobody any more once the file is closed.
+func TestRealWhatIsReadAheadDoesNotKeepAMount(t *testing.T) {
+	b := tt.NewMemory()
+	c := tt.Commit(t, b, tt.Dir(map[string]tt.Node{"f": tt.File("content")}))
+	s, err := tree.Open(t.Context(), b, c)
+	must(t, err)
+	leaf, err := s.Lookup(t.Context(), "f")
+	must(t, err)
+	slow := &stalled{b, leaf.CID, make(chan struct{}, 100)}
+	for name, o := range map[string]volume.MountOptions{"": {}, "followed": {ReadOnly: true, Foreign: true, Follow: true}} {
+		t.Run(name, func(t *testing.T) {
+			s, err := tree.Open(t.Context(), slow, c)
+			must(t, err)
+			l, dir := NewLower(LowerOptions{IOTimeout: time.Hour}), t.TempDir()
+			must(t, l.Mount(t.Context(), s, dir, o))
+			fd, err := unix.Open(filepath.Join(dir, "f"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			must(t, err)
+			must(t, unix.Fadvise(fd, 0, 0, unix.FADV_WILLNEED))
+			<-slow.asked
+			must(t, unix.Close(fd))
+			must(t, l.Unmount(t.Context(), dir))
+		})
+	}
+}
+
+// Closing the device is the last that is done for a process that was killed.
+func TestRealADeadMountIsTakenAwayWhileItsServerIsEnding(t *testing.T) {
+	dir := t.TempDir()
+	c, err := view.Attach(t.Context(), base(t), dir, view.Options{})
+	must(t, err)
+	taken := make(chan error, 1)
+	go func() { taken <- detachDead(dir) }()
+	asked := []unix.PollFd{{Fd: int32(c.Device.Fd()), Events: unix.POLLIN}}
+	for n := 0; n == 0; {
+		n, err = unix.Poll(asked, int(timeout/time.Millisecond))
+		if err != unix.EINTR {
+			must(t, err)
+		}
+	}
+	must(t, c.Close())
+	must(t, <-taken)
 }

@@ -106,10 +106,10 @@ func (l *Lower) held(ctx context.Context, dir string) (c view.Connection, was he
 }
 
 // detachDead takes a mount away whose server is gone for good. What the kernel has of its files it goes on telling;
-// how large it is it asks each time.
+// how large it is it asks each time. Who asks while the server is ending waits for that, and gets another error.
 func detachDead(dir string) error {
 	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); !errors.Is(err, unix.ENOTCONN) {
+	if err := unix.Statfs(dir, &st); !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNABORTED) {
 		return fmt.Errorf("something is mounted at %s that is not held: %w", dir, fs.ErrExist)
 	}
 	return unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)

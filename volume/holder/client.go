@@ -13,8 +13,12 @@ import (
 	"time"
 )
 
-// timeout is how long a holder may take to answer, or to start.
-const timeout = 20 * time.Second
+const (
+	// timeout is how long a holder may take to answer, or to start.
+	timeout = 20 * time.Second
+	// startPauses is more than the longest pause between two tries to start one, each of which is twice as long as that before.
+	startPauses = time.Second
+)
 
 // Client puts files into a holder and gets them back. All methods are safe for concurrent use.
 type Client struct {
@@ -85,10 +89,12 @@ func (c *Client) List(ctx context.Context) ([]string, error) {
 func (c *Client) do(ctx context.Context, q request, start bool, each func(reply, []int), files ...int) (reply, error) {
 	q.Version = version
 	r, err := c.try(ctx, q, each, files)
-	// A holder of nothing may end just now.
-	for attempt := 0; start && attempt < 3 && errors.Is(err, errNone); attempt++ {
+	// A holder of nothing may end just now, or another one be about to begin.
+	for pause := time.Millisecond; start && errors.Is(err, errNone) && pause < startPauses; pause *= 2 {
 		if err = c.start(ctx); err == nil {
-			r, err = c.try(ctx, q, each, files)
+			if r, err = c.try(ctx, q, each, files); errors.Is(err, errNone) {
+				<-time.After(pause)
+			}
 		}
 	}
 	if err != nil {

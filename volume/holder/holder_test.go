@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -123,6 +124,28 @@ func TestAHolderThatStaysEndsWhenItIsToldAndHoldsNothing(t *testing.T) {
 	must(t, c.Put(t.Context(), "a", nil))
 	end()
 	goesOn("told to end while it holds something")
+	must(t, c.Drop(t.Context(), "a"))
+	must(t, <-done)
+}
+
+// A holder that is started finds one that is only about to begin, and ends.
+func TestAHolderThatIsAboutToBeginIsWaitedFor(t *testing.T) {
+	dir := t.TempDir()
+	starts := filepath.Join(dir, "starts")
+	c := &Client{Socket: filepath.Join(dir, "holder.sock"), Command: []string{"sh", "-c", "echo >>" + starts}}
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	done := make(chan error, 1)
+	go func() {
+		for n := 0; n < 5 && ctx.Err() == nil; {
+			<-time.After(time.Millisecond)
+			text, _ := os.ReadFile(starts)
+			n = len(text)
+		}
+		done <- Hold(ctx, c.Socket, HoldOptions{Idle: 10 * time.Millisecond, Stay: true})
+	}()
+	must(t, c.Put(t.Context(), "a", nil))
+	end()
 	must(t, c.Drop(t.Context(), "a"))
 	must(t, <-done)
 }

@@ -283,6 +283,11 @@ func (l *Lower) Unmount(ctx context.Context, dir string) error {
 	defer l.lock(dir)()
 	m, _ := l.at(dir)
 	err := view.Unmount(dir)
+	// Who looks at it in passing, as df(1) does, has it for a moment.
+	for end, over := time.Now().Add(passing), false; errors.Is(err, unix.EBUSY) && !over && ctx.Err() == nil; err = view.Unmount(dir) {
+		<-time.After(passing / 20)
+		over = time.Now().After(end)
+	}
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
@@ -344,5 +349,9 @@ func (l *Lower) Close() error {
 	return err
 }
 
-// unmountWait is how long the end of a mount is waited for.
-const unmountWait = 2 * time.Second
+const (
+	// unmountWait is how long the end of a mount is waited for.
+	unmountWait = 2 * time.Second
+	// passing is how long a mount may be in use by somebody who does not stay.
+	passing = 500 * time.Millisecond
+)

@@ -24,10 +24,11 @@ const (
 	lookEach = 25 * time.Millisecond
 )
 
-// settled asks until the answer is no, or the time is up.
+// settled asks until the answer is no, or the time is up, and once after that.
 func settled(ctx context.Context, ask func() (bool, error)) (bool, error) {
 	for end := time.Now().Add(patience); ; {
-		if yes, err := ask(); !yes || err != nil || time.Now().After(end) {
+		over := time.Now().After(end)
+		if yes, err := ask(); !yes || err != nil || over {
 			return yes, err
 		}
 		select {

@@ -39,6 +39,12 @@ func bindReadOnly(lower, merged string, o volume.MountOptions) error {
 	if err := unix.Mount(lower, merged, "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("bind %s: %w", merged, err)
 	}
+	return restrict(merged, o)
+}
+
+// restrict takes from a mount what bindReadOnly gives it and is not to be had. It has to be done again to one that somebody
+// made who was killed then: nobody was told of it.
+func restrict(merged string, o volume.MountOptions) error {
 	return unix.Mount("", merged, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|mountFlags(o), "")
 }
 
@@ -49,9 +55,13 @@ func mountFlags(o volume.MountOptions) uintptr {
 	return 0
 }
 
-// unmount takes the mount at a path away. Where there is none is no error.
-func unmount(path string) error {
-	err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
+// unmount takes the mount at a path away. Where there is none is no error. Who looks at it in passing, as df(1) does, is
+// waited for.
+func unmount(ctx context.Context, path string) (err error) {
+	_, _ = settled(ctx, func() (busy bool, _ error) {
+		err = unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
+		return err == unix.EBUSY, nil
+	})
 	if err == unix.EINVAL || err == unix.ENOENT {
 		return nil
 	}

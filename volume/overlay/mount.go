@@ -72,10 +72,12 @@ func (m *Mounter) Mount(ctx context.Context, base *tree.Snapshot, dir string, o 
 		}
 	}
 	mounted, err := m.stillMounted(ctx, base, dir, o)
-	if err != nil || mounted && o.ReadOnly {
+	switch {
+	case err != nil:
 		return err
-	}
-	if mounted {
+	case mounted && o.ReadOnly:
+		return restrict(merged, o)
+	case mounted:
 		return makeSpace(dir, o)
 	}
 	lower, err := m.prepareLower(ctx, base, dir, o)
@@ -163,7 +165,7 @@ func (m *Mounter) Unmount(ctx context.Context, dir string) error {
 			return fmt.Errorf("%w at another place: %s", volume.ErrInUse, strings.Join(elsewhere, ", "))
 		}
 	}
-	if err := unmount(merged); err != nil {
+	if err := unmount(ctx, merged); err != nil {
 		if err == unix.EBUSY {
 			return fmt.Errorf("%w by %s", volume.ErrInUse, strings.Join(Holders(merged), ", "))
 		}
@@ -175,7 +177,7 @@ func (m *Mounter) Unmount(ctx context.Context, dir string) error {
 	if err := takeAway(merged); err != nil {
 		return err
 	}
-	if err := unmount(filepath.Join(dir, layersDir)); err != nil {
+	if err := unmount(ctx, filepath.Join(dir, layersDir)); err != nil {
 		return fmt.Errorf("unmount memory for changes: %w", err)
 	}
 	return m.lower.Unmount(ctx, lower)

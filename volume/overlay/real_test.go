@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -55,6 +56,46 @@ func TestRealADeadMountStaysWhileItCanBeWrittenTo(t *testing.T) {
 	t.Cleanup(func() { must(t, m.Unmount(context.Background(), dir)) })
 	if got, err := os.ReadFile(a); err != nil || string(got) != "data, late" {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// Programs like df look at all mounts, and have each for as long as that takes.
+func TestRealWhoLooksAtAMountInPassingDoesNotKeepIt(t *testing.T) {
+	b := blockstest.NewMemory()
+	base := open(t, b, tt.Commit(t, b, tt.Dir(children{"a": tt.File("data")})))
+	for _, o := range []volume.MountOptions{{Tmpfs: true}, {ReadOnly: true}} {
+		for _, of := range []string{"merged", "closed/base", "layers"} {
+			if of == "layers" && !o.Tmpfs {
+				continue
+			}
+			dir := t.TempDir()
+			m := overlay.New(holder.NewLower(holder.LowerOptions{}))
+			must(t, m.Mount(t.Context(), base, dir, o))
+			fd, err := unix.Open(filepath.Join(dir, of), unix.O_PATH|unix.O_CLOEXEC, 0)
+			must(t, err)
+			time.AfterFunc(100*time.Millisecond, func() { unix.Close(fd) })
+			if err := m.Unmount(t.Context(), dir); err != nil {
+				t.Errorf("%+v: while somebody looks at %s: %v", o, of, err)
+			}
+		}
+	}
+}
+
+func TestRealACopyIsMountedReadOnlyByWhoeverGoesOnWithIt(t *testing.T) {
+	b := blockstest.NewMemory()
+	base := open(t, b, tt.Commit(t, b, tt.Dir(children{"a": tt.File("data")})))
+	dir := t.TempDir()
+	m := overlay.New(holder.NewLower(holder.LowerOptions{}))
+	o := volume.MountOptions{Full: true, ReadOnly: true, Foreign: true}
+	must(t, m.Mount(t.Context(), base, dir, o))
+	t.Cleanup(func() { must(t, m.Unmount(context.Background(), dir)) })
+	// As far as who was killed came.
+	must(t, unix.Mount("", m.Path(dir), "", unix.MS_BIND|unix.MS_REMOUNT, ""))
+	must(t, m.Mount(t.Context(), base, dir, o))
+	var st unix.Statfs_t
+	must(t, unix.Statfs(m.Path(dir), &st))
+	if err := os.WriteFile(filepath.Join(m.Path(dir), "a"), nil, 0); !errors.Is(err, unix.EROFS) || st.Flags&unix.ST_NOSUID == 0 {
+		t.Errorf("written: %v, with flags %#x", err, st.Flags)
 	}
 }
 

@@ -5,6 +5,7 @@ package docker_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -63,7 +64,7 @@ func (c *calls) during(f func()) map[string]int {
 	f()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.count
+	return maps.Clone(c.count)
 }
 
 // createMany makes volumes by the engine's own API, a few at a time.

@@ -80,7 +80,7 @@ func (m *machine) boot() {
 	}
 	m.Run("systemd", "sh", script, m.Dir, m.cgroup)
 	m.until("systemd runs", func() bool {
-		out, err := m.Try(m.t.Context(), "pgrep", "-x", "systemd")
+		out, err := m.Try(m.t.Context(), "pgrep", "-o", "-x", "systemd") // what it has just forked is called so, too
 		m.first = strings.TrimSpace(out)
 		return err == nil && m.first != ""
 	})

@@ -160,7 +160,8 @@ func openStore(ctx context.Context, h *home, write bool) (*api.Host, error) {
 		Origins: api.OriginsFor(pins, uint32(os.Geteuid())), Owners: pins,
 		Closer: s,
 	}
-	host.Volumes = &lazyVolumes{home: h, host: host, log: log}
+	volumes := &lazyVolumes{home: h, host: host, log: log}
+	host.Volumes = volumes
 	host.Heads = signed{h, host}
 	host.Tags = tags{pins, host}
 	host.Upkeep = upkeep{home: h, store: s, pins: pins, host: host}
@@ -170,6 +171,8 @@ func openStore(ctx context.Context, h *home, write bool) (*api.Host, error) {
 	if h.remote, err = h.attach(host, s, pins, log); err != nil {
 		return nil, errors.Join(err, host.Close())
 	}
+	opened := host.Closer
+	host.Closer = closer(func() error { return errors.Join(volumes.close(), opened.Close()) })
 	return host, nil
 }
 

@@ -17,7 +17,7 @@ import (
 
 const headsFile = "heads.db"
 
-// heads joins volumes with those of the other hosts of the namespace. The table is closed with the process.
+// heads joins volumes with those of the other hosts of the namespace. It is closed with lazyVolumes, or else with the process.
 func (h *home) heads(o volume.Options) (volume.Heads, error) {
 	ns, _, err := h.namespace()
 	if err != nil {

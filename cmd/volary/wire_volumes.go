@@ -15,6 +15,7 @@ import (
 
 	"github.com/volary/volary/head/lease"
 	"github.com/volary/volary/snapshot/hydrate"
+	"github.com/volary/volary/snapshot/store"
 	"github.com/volary/volary/volume"
 	"github.com/volary/volary/volume/api"
 	"github.com/volary/volary/volume/docker"
@@ -185,8 +186,8 @@ func openFreezer(h *home, log *slog.Logger) volume.Pauser {
 	return f
 }
 
-// lazyVolumes are the volumes of a host without a daemon, opened when they are first needed. They are closed
-// with the process.
+// lazyVolumes are the volumes of a host without a daemon, opened when they are first needed. They are closed with the
+// host.
 type lazyVolumes struct {
 	home *home
 	host *api.Host
@@ -202,6 +203,15 @@ var _ api.Volumes = (*lazyVolumes)(nil)
 func (l *lazyVolumes) open() (*volume.Manager, error) {
 	l.once.Do(func() { l.m, l.err = openVolumes(l.home, l.host, volume.Options{Logger: l.log}) })
 	return l.m, l.err
+}
+
+// close lets others have the databases, if they were opened.
+func (l *lazyVolumes) close() error {
+	l.once.Do(func() { l.err = store.ErrClosed })
+	if l.m == nil {
+		return nil
+	}
+	return errors.Join(l.m.Close(), l.home.known.Close())
 }
 
 // none reports whether no volume was ever made; then a question need not make the database.

@@ -34,6 +34,8 @@ func killRounds(t *testing.T, rounds int) {
 	k := &killer{t: t, rng: rand.New(rand.NewPCG(seed, 0)), dir: t.TempDir(), took: map[string]time.Duration{}}
 	k.change(400)
 	k.snapshot(false)
+	k.gc(false)
+	k.restore(false)
 	for round := range rounds {
 		switch round % 4 {
 		case 0, 1:

@@ -129,10 +129,7 @@ func locks(pid int, path string, inode uint64, locker bool) (bool, error) {
 	}
 	for _, tid := range threads {
 		dir := fmt.Sprintf("/proc/%d/task/%d", pid, tid)
-		fds, err := numbers(dir + "/fd")
-		if errors.Is(err, fs.ErrNotExist) || len(fds) == 0 && err == nil {
-			continue
-		}
+		fds, err := files(dir)
 		if err != nil {
 			return false, err
 		}
@@ -145,9 +142,21 @@ func locks(pid int, path string, inode uint64, locker bool) (bool, error) {
 				return true, nil
 			}
 		}
-		return false, nil
+		// It may have given them up while they were looked at.
+		if left, err := files(dir); err != nil || len(left) > 0 {
+			return false, err
+		}
 	}
 	return locker, nil
+}
+
+// files are the descriptors of a thread, none if it has given them up.
+func files(thread string) ([]int, error) {
+	fds, err := numbers(thread + "/fd")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return fds, err
 }
 
 // hasFlock reads fdinfo (proc_pid_fdinfo(5)): "lock:	1: FLOCK  ADVISORY  WRITE 9513 fe:00:1185 0 EOF".
@@ -225,7 +234,8 @@ func (p Process) left() (left []thread, err error) {
 }
 
 // read finds out how far a thread is on its way to its end. Killing a process, or one of its threads ending it, sends
-// SIGKILL to each thread, which is pending until the thread begins to end.
+// SIGKILL to each thread, which is pending until the thread begins to end, and a moment less. To a process that was
+// killed it is pending to the end.
 func (t *thread) read() (ended bool, err error) {
 	status, err := os.ReadFile(t.dir + "/status")
 	if err != nil {
@@ -258,12 +268,16 @@ func isEnding(stat []byte) (bool, error) {
 	return flags&exiting != 0, err
 }
 
-// killPending reads the status of a thread: whether it has been sent SIGKILL.
+// killPending reads the status of a thread: whether it has been sent SIGKILL, or its process has.
 func killPending(status string) bool {
 	for line := range strings.Lines(status) {
-		if value, is := strings.CutPrefix(line, "SigPnd:"); is {
-			pending, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
-			return err == nil && pending&(1<<(unix.SIGKILL-1)) != 0
+		name, value, _ := strings.Cut(line, ":")
+		if name != "SigPnd" && name != "ShdPnd" {
+			continue
+		}
+		pending, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+		if err == nil && pending&(1<<(unix.SIGKILL-1)) != 0 {
+			return true
 		}
 	}
 	return false

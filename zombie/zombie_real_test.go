@@ -173,6 +173,13 @@ func stuck(t *testing.T, open string, endIt func(*exec.Cmd, io.Writer) error) {
 		}
 		<-time.After(time.Millisecond)
 	}
+	for end := time.Now().Add(time.Minute); ; <-time.After(time.Millisecond) {
+		if left, err := p.left(); err == nil && len(left) == 1 { // the one that waits
+			break
+		} else if time.Now().After(end) {
+			t.Fatalf("%d threads are left, %v", len(left), err)
+		}
+	}
 	if p.Gone() || !p.Killed() || p.Mounting() {
 		t.Errorf("gone: %v, killed: %v, mounting: %v", p.Gone(), p.Killed(), p.Mounting())
 	}

@@ -112,7 +112,8 @@ func Seize(dir string) error {
 func (b *Blocks) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	errs := []error{b.lock.Close()}
+	// A process forked this instant shares the lock until its exec: closing alone would leave it locked.
+	errs := []error{unix.Flock(int(b.lock.Fd()), unix.LOCK_UN), b.lock.Close()}
 	for _, s := range b.segments {
 		errs = append(errs, s.file.Close())
 	}

@@ -129,6 +129,8 @@ func (r *run) restore(top tree.Entry, dst string) error {
 	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err == unix.EWOULDBLOCK {
 		return fmt.Errorf("restore into %q: %w", dst, ErrBusy)
 	}
+	// A process forked this instant shares it until its exec: closing alone would leave the target locked.
+	defer unix.Flock(fd, unix.LOCK_UN)
 	r.lock = fd
 	defer r.closeDevices()
 	if err := r.loadLinks(); err != nil {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -95,6 +96,11 @@ func (s *Store) openPack(id uint32) (*pack, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// A sweep deletes a pack before it forgets it. What it has forgotten nobody would close again.
+	if fi, err := f.Stat(); err != nil || fi.Sys().(*syscall.Stat_t).Nlink == 0 {
+		f.Close()
+		return nil, cmp.Or(err, fs.ErrNotExist)
+	}
 	if p := s.packs[id]; p != nil || s.closed {
 		f.Close()
 		if s.closed {

@@ -129,6 +129,22 @@ func TestWhatFailedOnceIsMissingForGood(t *testing.T) {
 	}
 }
 
+func TestEachOfManyBlocksSaysWhyItIsNotGot(t *testing.T) {
+	broken := errors.New("broken")
+	x := &Session{sender: newSender((&taken{}).put, func(blocks.Block) {})}
+	x.sender.fail(broken)
+	bs := blockstest.Random(1, 3, 1000)
+	n := 0
+	for _, err := range x.GetMany(t.Context(), bs[0].Cid(), bs[1].Cid(), bs[2].Cid()) {
+		if n++; !errors.Is(err, broken) {
+			t.Errorf("block %d: %v", n, err)
+		}
+	}
+	if n != len(bs) {
+		t.Errorf("%d of %d are told of", n, len(bs))
+	}
+}
+
 func TestWaitingForWhatStallsEndsWithTheCaller(t *testing.T) {
 	k := &taken{sums: map[string][sha256.Size]byte{}, stop: make(chan struct{})}
 	s := newSender(k.put, func(blocks.Block) {})

@@ -83,7 +83,11 @@ func (x *Session) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
 func (x *Session) GetMany(ctx context.Context, cs ...cid.Cid) iter.Seq2[blocks.Block, error] {
 	return func(yield func(blocks.Block, error) bool) {
 		if err := x.sender.flushed(ctx); err != nil {
-			yield(nil, err)
+			for range cs {
+				if !yield(nil, err) {
+					return
+				}
+			}
 			return
 		}
 		for b, err := range snapshot.GetMany(ctx, x.host, cs...) {

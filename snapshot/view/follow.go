@@ -120,7 +120,7 @@ func (f *follower) failed(err error) fuse.Status {
 	if errors.Is(err, errNoSlot) {
 		return fuse.Status(syscall.ESTALE)
 	}
-	if f.o.Logger != nil {
+	if f.o.Logger != nil && f.ctx.Err() == nil {
 		f.o.Logger.Error("a state that was shown before cannot be read", logError, err)
 	}
 	return fuse.EIO
@@ -146,6 +146,13 @@ func (f *follower) untold(n int, times uint64) {
 	}
 }
 
+// taken has counted what the kernel lets go of with a request, once it has taken the answer: else it asks again.
+func (f *follower) taken(op uint32, request []byte) {
+	if op == opReleaseDir && len(request) >= inHeader+8 {
+		f.released(binary.LittleEndian.Uint64(request[inHeader:]))
+	}
+}
+
 // takeBack has what an answer tells forgotten that the kernel did not take.
 func (f *follower) takeBack(op uint32, answer []byte) {
 	const entryLen, direntLen = 128, 24
@@ -161,7 +168,7 @@ func (f *follower) takeBack(op uint32, answer []byte) {
 	case opLookup:
 		forget(binary.LittleEndian.Uint64(body))
 	case opOpenDir:
-		f.ReleaseDir(&fuse.ReleaseIn{Fh: binary.LittleEndian.Uint64(body)})
+		f.released(binary.LittleEndian.Uint64(body))
 	case opReadDirPlus:
 		for len(body) >= entryLen+direntLen {
 			forget(binary.LittleEndian.Uint64(body))
@@ -205,10 +212,10 @@ func (f *follower) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut
 	return fuse.OK
 }
 
-// ReleaseDir implements [fuse.RawFileSystem].
-func (f *follower) ReleaseDir(in *fuse.ReleaseIn) {
-	if in.Fh > 0 && in.Fh <= maxGenerations {
-		f.untold(int(in.Fh)-1, 1)
+// released notes that who listed the root with a handle is done.
+func (f *follower) released(handle uint64) {
+	if handle > 0 && handle <= maxGenerations {
+		f.untold(int(handle)-1, 1)
 	}
 }
 

@@ -32,6 +32,7 @@ const (
 	opForget      = 2
 	opRead        = 15
 	opOpenDir     = 27
+	opReleaseDir  = 29
 	opInterrupt   = 36
 	opBatchForget = 42
 	opReadDirPlus = 44
@@ -325,7 +326,11 @@ func (w *worker) handle(request []byte) {
 		}
 		answer = [][]byte{w.out[:n]}
 	}
-	if f, ok := w.shown.(*follower); !w.reply(answer) && ok {
+	taken := w.reply(answer)
+	switch f, ok := w.shown.(*follower); {
+	case ok && taken:
+		f.taken(op, request)
+	case ok:
 		f.takeBack(op, answer[0])
 	}
 }

@@ -44,7 +44,21 @@ func TestWhatTheKernelDidNotTakeIsNotCounted(t *testing.T) {
 			t.Errorf("operation %d: after nothing of it was taken %d are told, and were %d", op, now, before)
 		}
 	}
+	// What is closed is closed once, however often the kernel asks for it.
+	var o fuse.OpenOut
+	if s := f.OpenDir(nil, &fuse.OpenIn{InHeader: root}, &o); !s.Ok() {
+		t.Fatal(s)
+	}
+	request := binary.LittleEndian.AppendUint64(make([]byte, inHeader), o.Fh)
 	before := (*told).Load()
+	f.takeBack(opReleaseDir, make([]byte, outHeader))
+	if now := (*told).Load(); now != before {
+		t.Errorf("nothing was closed, and %d are told, after %d", now, before)
+	}
+	if f.taken(opReleaseDir, request); (*told).Load() != before-1 {
+		t.Errorf("what was closed left %d told, after %d", (*told).Load(), before)
+	}
+	before = (*told).Load()
 	f.takeBack(opLookup, make([]byte, outHeader+128)) // there is no such name
 	if now := (*told).Load(); now != before {
 		t.Errorf("%d are told, and were %d", now, before)

@@ -52,7 +52,8 @@ type generation struct {
 type follower struct {
 	fuse.RawFileSystem // answers what a read-only file system has no answer to
 
-	ctx    context.Context
+	ctx    context.Context // of who opens generations
+	end    context.CancelFunc
 	o      Options
 	from   *tree.Snapshot // one of them, whose blocks are those of all
 	ledger *ledger
@@ -88,7 +89,8 @@ func newFollower(ctx context.Context, s *tree.Snapshot, c Connection, o Options)
 	if o.Memory == nil {
 		o.Memory = NewMemory()
 	}
-	f := &follower{RawFileSystem: fuse.NewDefaultRawFileSystem(), ctx: context.WithoutCancel(ctx), o: o, from: s, ledger: l, all: map[int]*generation{}}
+	f := &follower{RawFileSystem: fuse.NewDefaultRawFileSystem(), o: o, from: s, ledger: l, all: map[int]*generation{}}
+	f.ctx, f.end = context.WithCancel(context.WithoutCancel(ctx))
 	if f.counts, err = mapCounts(c.Table); err != nil {
 		return nil, err
 	}
@@ -283,6 +285,7 @@ func (g *generation) end() {
 
 // stop has requests end that wait for blocks.
 func (f *follower) stop() {
+	f.end()
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	for _, g := range f.all {

@@ -5,6 +5,7 @@ package view_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"testing"
 	"time"
@@ -72,4 +73,39 @@ func TestRealWhatCannotBeHadWhenAServerStopsIsLeftToTheNext(t *testing.T) {
 		t.Errorf("read %q, %v", r.text, r.err)
 	}
 	must(t, unix.Access(dir+"/other", unix.R_OK))
+}
+
+func TestRealAStateThatCannotBeHadWhenAServerStopsIsLeftToTheNext(t *testing.T) {
+	b := tt.NewMemory()
+	first, second := state(t, b, 0), state(t, b, 1)
+	f := follow(t, b, first)
+	file, err := os.Open(f.dir + "/d/a")
+	must(t, err)
+	f.show(second)
+	next := func(b snapshot.Blocks, o view.Options) {
+		c := f.srv.Connection()
+		c.Device, c.Table = dup(t, c.Device), dup(t, c.Table)
+		began := time.Now()
+		f.srv.Stop()
+		if took := time.Since(began); took > view.StopPatience+30*time.Second {
+			t.Errorf("stopped after %v", took)
+		}
+		f.srv, err = view.Resume(ctx, open(t, b, second), c, o)
+		must(t, err)
+	}
+	stuck := &stalled{b, first, make(chan struct{}, 100)}
+	patient := f.options()
+	patient.IOTimeout = time.Hour
+	next(stuck, patient)
+	got := make(chan string, 1)
+	go func() {
+		text, err := io.ReadAll(file)
+		got <- fmt.Sprint(string(text), err)
+	}()
+	<-stuck.asked
+	next(b, f.options())
+	if text := <-got; text != "0<nil>" {
+		t.Errorf("read %s", text)
+	}
+	must(t, file.Close())
 }

@@ -148,19 +148,23 @@ func tally(st *pinset.Status) {
 	}
 }
 
-// selfTime is how long a peer may take to say what it knows itself.
+// selfTime is how much longer than the first one the others may take to say what they know themselves.
 const selfTime = time.Second
 
 // selves asks the peer of each endpoint for itself alone, which none of the others can hold up.
 func (s *Set) selves(ctx context.Context, root cid.Cid) map[string]pinset.Replica {
-	ctx, cancel := context.WithTimeout(ctx, selfTime)
+	ctx, cancel := context.WithTimeout(ctx, s.o.Timeout)
 	defer cancel()
 	answers := make([]api.GlobalPinInfo, len(s.endpoints))
 	var wg sync.WaitGroup
+	var first sync.Once
 	for i, e := range s.endpoints {
 		wg.Go(func() {
+			var err error
 			// Who does not answer is told when all peers are asked.
-			answers[i], _ = e.client.Status(ctx, api.NewCid(root), true)
+			if answers[i], err = e.client.Status(ctx, api.NewCid(root), true); err == nil {
+				first.Do(func() { time.AfterFunc(selfTime, cancel) })
+			}
 		})
 	}
 	wg.Wait()

@@ -85,9 +85,9 @@ func TestAListWithoutEndIsGivenUp(t *testing.T) {
 
 func TestALongListThatPausesIsTakenWhole(t *testing.T) {
 	const pins = 50_000
-	s := pretender(t, 2*time.Second, listing(func(n int) bool {
+	s := pretender(t, 6*time.Second, listing(func(n int) bool {
 		if n%(pins/5) == 0 {
-			time.Sleep(500 * time.Millisecond)
+			time.Sleep(1300 * time.Millisecond) // all of them take longer than what nothing may come for
 		}
 		return n < pins
 	}))

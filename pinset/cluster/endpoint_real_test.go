@@ -214,7 +214,7 @@ func TestAProxyThatStallsIsGivenUp(t *testing.T) {
 		t.Log(call, err)
 		wantError(t, err, pinset.ErrUnavailable, stalling.URL, "300ms")
 	}
-	s = fresh(t, cluster.Options{Namespace: namespace, Timeout: 2 * time.Second, Endpoints: []string{stalling.URL, three.Nodes[0].REST()}})
+	s = fresh(t, cluster.Options{Namespace: namespace, Timeout: 6 * time.Second, Endpoints: []string{stalling.URL, three.Nodes[0].REST()}})
 	if n, err := count(t, s); err != nil || n != 3 {
 		t.Errorf("with a second endpoint: %d pins, %v", n, err)
 	}

@@ -165,7 +165,7 @@ func TestAFrozenPeerIsNamedAtTheDeadline(t *testing.T) {
 		t.Errorf("waited %s, 15 s were asked for at most", d)
 	}
 	// The one at which a request is stuck is given up for the next.
-	through := fresh(t, cluster.Options{Namespace: s.Namespace(), Timeout: 2 * time.Second, Endpoints: []string{three.Nodes[1].REST(), three.Nodes[0].REST()}})
+	through := fresh(t, cluster.Options{Namespace: s.Namespace(), Timeout: 6 * time.Second, Endpoints: []string{three.Nodes[1].REST(), three.Nodes[0].REST()}})
 	for p, err := range through.All(t.Context()) {
 		if err != nil || !p.Root.Equals(root) {
 			t.Errorf("listed %v, %v", p, err)

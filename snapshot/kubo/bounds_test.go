@@ -115,11 +115,11 @@ func TestAnAnswerThatDripsEnds(t *testing.T) {
 func TestLongAnswersThatComeAreTakenWhole(t *testing.T) {
 	const pins = 100_000
 	big := blockstest.Random(3, 1, snapshot.MaxBlockSize)[0]
-	b := pretender(t, Options{Timeout: 2 * time.Second}, func(w http.ResponseWriter, r *http.Request) {
-		slowly := func(line string) {
+	b := pretender(t, Options{Timeout: 6 * time.Second}, func(w http.ResponseWriter, r *http.Request) {
+		slowly := func(line string) { // six of them take longer than the time without progress
 			fmt.Fprintln(w, line)
 			_ = http.NewResponseController(w).Flush()
-			time.Sleep(400 * time.Millisecond)
+			time.Sleep(1100 * time.Millisecond)
 		}
 		w.Header().Set("Content-Type", "application/json")
 		switch strings.TrimPrefix(r.URL.Path, "/api/v0/") {
@@ -139,13 +139,19 @@ func TestLongAnswersThatComeAreTakenWhole(t *testing.T) {
 			_, _ = w.Write(big.RawData())
 		}
 	})
-	cs, err := b.pinned(t.Context(), namePrefix)
-	if err != nil || len(cs) != pins {
-		t.Errorf("%d of %d pins: %v", len(cs), pins, err)
-	}
-	if err := b.pin(t.Context(), big.Cid(), "x"); err != nil {
-		t.Error(err)
-	}
+	var both sync.WaitGroup
+	both.Go(func() {
+		cs, err := b.pinned(t.Context(), namePrefix)
+		if err != nil || len(cs) != pins {
+			t.Errorf("%d of %d pins: %v", len(cs), pins, err)
+		}
+	})
+	both.Go(func() {
+		if err := b.pin(t.Context(), big.Cid(), "x"); err != nil {
+			t.Error(err)
+		}
+	})
+	both.Wait()
 	if _, err := b.Get(t.Context(), big.Cid()); err != nil {
 		t.Error(err)
 	}

@@ -129,7 +129,7 @@ func TestADaemonThatStallsEndsInAnError(t *testing.T) {
 	d := kubotest.Start(t, kubotest.Options{})
 	b := open(t, d, func(o *Options) { o.Timeout, o.LockTimeout = 300*time.Millisecond, 600*time.Millisecond })
 	patient := open(t, d)
-	works(t, b)
+	works(t, patient)
 	if err := d.Pause(); err != nil {
 		t.Fatal(err)
 	}

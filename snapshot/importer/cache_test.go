@@ -55,11 +55,13 @@ func TestAnUnchangedDirectoryIsNotReadAgain(t *testing.T) {
 
 func TestWhatWasChangedTooLatelyIsNotRemembered(t *testing.T) {
 	dir, m := diskDir(t), newMemory()
-	write(t, filepath.Join(dir, "f"), "content")
-	again(t, m, dir)
+	path := filepath.Join(dir, "f")
+	write(t, path, "content")
+	_, err := importDir(t.Context(), m, dir, Options{Cache: m}, hooks{slack: testSlack, opening: func(string) { write(t, path, "content") }})
+	must(t, err)
 	age()
 	if n, _ := again(t, m, dir); n != 1 {
-		t.Errorf("a file changed right before the first run: %d were opened in the second, want 1", n)
+		t.Errorf("a file changed right before the first reading: %d were opened in the second run, want 1", n)
 	}
 	if n, _ := again(t, m, dir); n != 0 {
 		t.Errorf("%d files were opened in the third run, want none", n)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -11,8 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ballastSize is enough for the index to write out what it had accepted when the disk became full.
-const ballastSize = 8 << 20
+const (
+	// ballastSize is enough for the index to write out what it had accepted when the disk became full.
+	ballastSize = 8 << 20
+	// ballastMargin is how much more than that must be free for the space to be taken back: what was just given to the
+	// index is for the index.
+	ballastMargin = 4 << 20
+)
 
 // A ballast is a file of reserved space. Pebble cannot go on after a write that failed, and so the index must
 // never meet a full disk: it gets the ballast's space instead, and blocks are refused until there is room for
@@ -21,7 +27,7 @@ type ballast struct {
 	path string
 	full atomic.Bool // the ballast is used up
 
-	mu sync.Mutex // one restore at a time
+	mu sync.Mutex // held while the file is made or removed
 }
 
 func openBallast(path string) *ballast {
@@ -37,6 +43,8 @@ func openBallast(path string) *ballast {
 
 // release gives the space to the index.
 func (b *ballast) release() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.full.Store(true)
 	os.Remove(b.path)
 }
@@ -51,11 +59,19 @@ func (b *ballast) restore() error {
 	if !b.full.Load() {
 		return nil
 	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(filepath.Dir(b.path), &fs); err == nil && int64(fs.Bavail)*fs.Bsize < ballastSize+ballastMargin {
+		return b.refused(syscall.ENOSPC)
+	}
 	if err := b.allocate(); err != nil {
 		return err
 	}
 	b.full.Store(false)
 	return nil
+}
+
+func (b *ballast) refused(err error) error {
+	return &os.PathError{Op: "reserve space", Path: b.path, Err: err}
 }
 
 func (b *ballast) allocate() error {
@@ -70,7 +86,7 @@ func (b *ballast) allocate() error {
 	}
 	if err != nil {
 		os.Remove(b.path)
-		return &os.PathError{Op: "reserve space", Path: b.path, Err: err}
+		return b.refused(err)
 	}
 	return nil
 }

@@ -146,9 +146,12 @@ func (f *follower) untold(n int, times uint64) {
 	}
 }
 
-// taken has counted what the kernel lets go of with a request, once it has taken the answer: else it asks again.
-func (f *follower) taken(op uint32, request []byte) {
-	if op == opReleaseDir && len(request) >= inHeader+8 {
+// answered has counted what the kernel lets go of with a request, once it has taken the answer: else it asks again.
+func (f *follower) answered(op uint32, request, answer []byte, taken bool) {
+	switch {
+	case !taken:
+		f.takeBack(op, answer)
+	case op == opReleaseDir && len(request) >= inHeader+8:
 		f.released(binary.LittleEndian.Uint64(request[inHeader:]))
 	}
 }

@@ -327,11 +327,8 @@ func (w *worker) handle(request []byte) {
 		answer = [][]byte{w.out[:n]}
 	}
 	taken := w.reply(answer)
-	switch f, ok := w.shown.(*follower); {
-	case ok && taken:
-		f.taken(op, request)
-	case ok:
-		f.takeBack(op, answer[0])
+	if f, ok := w.shown.(*follower); ok {
+		f.answered(op, request, answer[0], taken)
 	}
 }
 

@@ -51,11 +51,11 @@ func TestWhatTheKernelDidNotTakeIsNotCounted(t *testing.T) {
 	}
 	request := binary.LittleEndian.AppendUint64(make([]byte, inHeader), o.Fh)
 	before := (*told).Load()
-	f.takeBack(opReleaseDir, make([]byte, outHeader))
+	f.answered(opReleaseDir, request, make([]byte, outHeader), false)
 	if now := (*told).Load(); now != before {
 		t.Errorf("nothing was closed, and %d are told, after %d", now, before)
 	}
-	if f.taken(opReleaseDir, request); (*told).Load() != before-1 {
+	if f.answered(opReleaseDir, request, make([]byte, outHeader), true); (*told).Load() != before-1 {
 		t.Errorf("what was closed left %d told, after %d", (*told).Load(), before)
 	}
 	before = (*told).Load()

@@ -298,11 +298,15 @@ func (p Process) Killed() bool {
 	return err == nil && start == p.start
 }
 
-// ErrAlive says that a process may yet do something.
-var ErrAlive = errors.New("it may yet do something")
+var (
+	// ErrAlive says that a process may yet do something.
+	ErrAlive = errors.New("it may yet do something")
+	// ErrUnderWay is ErrAlive of one that was killed, and does no more than end what the kernel does for it.
+	ErrUnderWay = fmt.Errorf("that is still under way: %w", ErrAlive)
+)
 
 // Harmless returns nil if the process was killed, and each thread that is left is ending or in a system call that changes
-// no file. What is under way otherwise is in the error, which wraps ErrAlive. It needs root.
+// no file. What is under way otherwise is in the error, which wraps ErrAlive, or ErrUnderWay. It needs root.
 func (p Process) Harmless() error {
 	if !p.Killed() {
 		return fmt.Errorf("%s was not killed: %w", p, ErrAlive)
@@ -323,7 +327,7 @@ func (p Process) Harmless() error {
 			return err
 		}
 		if !call.harmless() {
-			return fmt.Errorf("%s was killed in system call %d: %w", p, call.number, ErrAlive)
+			return fmt.Errorf("%s was killed in system call %d: %w", p, call.number, ErrUnderWay)
 		}
 	}
 	return nil

@@ -28,7 +28,7 @@ const (
 	killedWait = 500 * time.Millisecond
 	// answerWait is how long a daemon that is well may take to say so.
 	answerWait = 5 * time.Second
-	// endWait is how long what a killed process waits for may take, once it is answered.
+	// endWait is how long what a killed process waits for may take, once it is answered, or what it waits for of a disk.
 	endWait = time.Minute
 )
 
@@ -92,7 +92,7 @@ func (h *home) free(step func(string) error) error {
 func openServed(ctx context.Context, h *home, log *slog.Logger) (host *api.Host, killed []zombie.Process, err error) {
 	began := time.Now()
 	var kept error // why it was not taken away
-	host, err = whileLocked(ctx, func() (*api.Host, error) {
+	take := func() (*api.Host, error) {
 		host, err := openStore(ctx, h, true)
 		if !errors.Is(err, store.ErrLocked) || time.Since(began) < killedWait || os.Geteuid() != 0 {
 			return host, err
@@ -108,7 +108,12 @@ func openServed(ctx context.Context, h *home, log *slog.Logger) (host *api.Host,
 		killed = append(killed, found...)
 		log.Warn("took the state over from a process that was killed and cannot end before it is answered", "process", names(found))
 		return openStore(ctx, h, true)
-	})
+	}
+	host, err = whileLocked(ctx, take)
+	// What the kernel still does for one that was killed it does to the end, which takes as long as the disk does.
+	for errors.Is(err, store.ErrLocked) && errors.Is(kept, zombie.ErrUnderWay) && time.Since(began) < endWait && ctx.Err() == nil {
+		host, err = whileLocked(ctx, take)
+	}
 	if errors.Is(err, store.ErrLocked) && h.isServed(ctx) {
 		return nil, nil, h.alreadyServed()
 	}

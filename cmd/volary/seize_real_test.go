@@ -3,13 +3,19 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/snapshot/disktest"
 	"github.com/volary/volary/statedb"
@@ -81,4 +87,52 @@ func setThing(t *testing.T, file, value string) *bolt.DB {
 	must(t, err)
 	must(t, db.Update(func(tx *bolt.Tx) error { return tx.Bucket(seizedBucket).Put([]byte("k"), []byte(value)) }))
 	return db
+}
+
+func TestRealADaemonWaitsForWhatTheDiskDoesForAKilledOne(t *testing.T) {
+	h := &home{dir: t.TempDir(), config: defaultConfig(), remote: &remote{}}
+	log := slog.New(slog.DiscardHandler)
+	host, _, err := openServed(t.Context(), h, log)
+	must(t, err)
+	must(t, host.Close())
+
+	disk := disktest.New(t, 64<<20)
+	thaw := freeze(t, disk.Mount)
+	killed := exec.Command("flock", "--no-fork", h.path("store/lock"), "mkdir", filepath.Join(disk.Mount, "dir"))
+	must(t, killed.Start())
+	t.Cleanup(func() {
+		thaw()
+		killed.Wait()
+	})
+	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		stack, err := os.ReadFile(fmt.Sprintf("/proc/%d/stack", killed.Process.Pid))
+		must(t, err)
+		if bytes.Contains(stack, []byte("mkdir")) && bytes.Contains(stack, []byte("percpu_rwsem_wait")) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("it does not wait for the disk")
+		}
+	}
+	must(t, killed.Process.Kill())
+	time.AfterFunc(lockWait+time.Second, thaw)
+	host, found, err := openServed(t.Context(), h, log)
+	must(t, err)
+	if len(found) > 0 {
+		t.Errorf("taken from %v, which would have changed something", found)
+	}
+	must(t, host.Close())
+}
+
+// freeze has who writes to a file system wait (ioctl_fs(2)).
+func freeze(t *testing.T, dir string) (thaw func()) {
+	t.Helper()
+	const freeze, thawed = 0xc0045877, 0xc0045878 // FIFREEZE, FITHAW
+	d, err := os.Open(dir)
+	must(t, err)
+	must(t, unix.IoctlSetInt(int(d.Fd()), freeze, 0))
+	return sync.OnceFunc(func() {
+		unix.IoctlSetInt(int(d.Fd()), thawed, 0)
+		d.Close()
+	})
 }

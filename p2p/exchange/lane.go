@@ -163,7 +163,9 @@ func (x *Exchange) overLane(ctx context.Context, conn net.Conn, r *remote, ws []
 			x.giveLane(r, conn)
 			return
 		}
-		x.endLane(r, conn, x.ctx.Err() == nil)
+		// What is late is only the end of an answer that nobody waits for.
+		late := ctx.Err() != nil && len(got.lacks)+got.blocks == len(ws)
+		x.endLane(r, conn, x.ctx.Err() == nil && !late)
 		if !errors.Is(err, snapshot.ErrDamaged) {
 			err = fmt.Errorf("%w: %w", errLane, noEOF(err))
 		}

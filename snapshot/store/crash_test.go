@@ -18,7 +18,6 @@ import (
 
 	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/blockstest"
-	"github.com/volary/volary/snapshot/disktest"
 	"github.com/volary/volary/snapshot/store"
 )
 
@@ -71,18 +70,6 @@ func TestAKillAtAnyStepLosesNothingAcknowledged(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "store")
 			said := runChild(t, "STORE_CHILD=steps", "STORE_DIR="+dir, "STORE_STEP="+at)
-			checkAcknowledged(t, dir, said)
-		})
-	}
-}
-
-func TestAPowerCutAtAnyStepLosesNothingAcknowledged(t *testing.T) {
-	for _, at := range stopPoints() {
-		t.Run(at, func(t *testing.T) {
-			d := disktest.New(t, 128<<20)
-			dir := filepath.Join(d.Mount, "store")
-			said := runChild(t, "STORE_CHILD=steps", "STORE_DIR="+dir, "STORE_STEP="+at, "STORE_POWER="+d.Mount)
-			d.Remount(t)
 			checkAcknowledged(t, dir, said)
 		})
 	}

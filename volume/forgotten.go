@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 )
@@ -80,12 +81,7 @@ func (m *Manager) suspectAll() {
 
 // onlyContainers reports whether a volume is mounted, and by containers alone.
 func (r *record) onlyContainers() bool {
-	for user := range r.Users {
-		if !strings.HasPrefix(user, ContainerUser) {
-			return false
-		}
-	}
-	return len(r.Users) > 0
+	return len(r.Users) > 0 && !slices.ContainsFunc(r.users(), isNoContainer)
 }
 
 // endForgotten ends, until ctx is done, the mounts of containers that nobody uses.

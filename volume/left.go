@@ -150,22 +150,19 @@ func forgetUsers(tx *bolt.Tx, id string, users map[string]time.Time) error {
 	return errors.Join(errs...)
 }
 
+func isContainer(user string) bool { return strings.HasPrefix(user, ContainerUser) }
+
+func isNoContainer(user string) bool { return !isContainer(user) }
+
 // hasContainers reports whether an engine has a volume mounted.
-func (r *record) hasContainers() bool {
-	for user := range r.Users {
-		if strings.HasPrefix(user, ContainerUser) {
-			return true
-		}
-	}
-	return false
-}
+func (r *record) hasContainers() bool { return slices.ContainsFunc(r.users(), isContainer) }
 
 func mounted(r *record) error {
 	hint := ""
 	if r.hasContainers() {
 		hint = fmt.Sprintf("\nstop its containers: `docker ps --filter volume=%s`", r.Name)
 	}
-	if slices.ContainsFunc(r.users(), func(user string) bool { return !strings.HasPrefix(user, ContainerUser) }) {
+	if slices.ContainsFunc(r.users(), isNoContainer) {
 		hint += fmt.Sprintf("\nunmount it first: `volary volume umount %s`", r.Name)
 	}
 	return fmt.Errorf("%s, by %s: %w%s", r.Name, strings.Join(r.users(), ", "), ErrMounted, hint)

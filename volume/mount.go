@@ -141,7 +141,7 @@ func (m *Manager) mount(ctx context.Context, r *record, user, by string, way ove
 	if err := m.step(StepUsers); err != nil {
 		return nil, err
 	}
-	if strings.HasPrefix(user, ContainerUser) {
+	if isContainer(user) {
 		r.ContainersBoot = m.o.Boot
 	}
 	were, added, err := m.db.addUser(r, user, by, m.o.Now().UTC())
@@ -170,7 +170,7 @@ type Unmount struct {
 func (op *Unmount) users(r *record) (users []string) {
 	user := cmp.Or(op.User, DefaultUser)
 	for u := range r.Users {
-		if op.Containers && strings.HasPrefix(u, ContainerUser) || !op.Containers && u == user {
+		if op.Containers && isContainer(u) || !op.Containers && u == user {
 			users = append(users, u)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/volary/volary/snapshot"
@@ -233,7 +232,7 @@ func (m *Manager) endContainers(r *record) error {
 		return nil
 	}
 	for user := range r.Users {
-		if !strings.HasPrefix(user, ContainerUser) {
+		if !isContainer(user) {
 			continue
 		}
 		if err := m.endUser(r, user); err != nil {

@@ -3,37 +3,18 @@
 package view_test
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"os"
 	"testing"
 	"time"
 
-	blocks "github.com/ipfs/go-block-format"
-	"github.com/ipfs/go-cid"
 	"golang.org/x/sys/unix"
 
 	"github.com/volary/volary/snapshot"
 	tt "github.com/volary/volary/snapshot/tree/treetest"
 	"github.com/volary/volary/snapshot/view"
 )
-
-// stalled are blocks of which one does not come.
-type stalled struct {
-	snapshot.Blocks
-	stuck cid.Cid
-	asked chan struct{} // has an element for each time that one waits for it
-}
-
-func (s *stalled) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
-	if c == s.stuck {
-		s.asked <- struct{}{}
-		<-ctx.Done()
-		return nil, fmt.Errorf("%w: %w", snapshot.ErrUnavailable, ctx.Err())
-	}
-	return s.Blocks.Get(ctx, c)
-}
 
 func TestRealWhatCannotBeHadWhenAServerStopsIsLeftToTheNext(t *testing.T) {
 	b := tt.NewMemory()
@@ -42,7 +23,7 @@ func TestRealWhatCannotBeHadWhenAServerStopsIsLeftToTheNext(t *testing.T) {
 	must(t, err)
 	dir := t.TempDir()
 	guard(t, dir)
-	s := &stalled{b, leaf.CID, make(chan struct{}, 100)}
+	s := tt.NewStalled(b, leaf.CID)
 	srv, err := view.Mount(ctx, open(t, s, c), dir, view.Options{IOTimeout: time.Hour})
 	must(t, err)
 	t.Cleanup(func() { must(t, view.Unmount(dir)) })
@@ -55,7 +36,7 @@ func TestRealWhatCannotBeHadWhenAServerStopsIsLeftToTheNext(t *testing.T) {
 		text, err := os.ReadFile(dir + "/f")
 		got <- read{text, err}
 	}()
-	<-s.asked
+	<-s.Asked
 	conn := view.Connection{Device: dup(t, srv.Connection().Device), Table: dup(t, srv.Connection().Table), Init: srv.Connection().Init}
 	began := time.Now()
 	srv.Stop()
@@ -93,7 +74,7 @@ func TestRealAStateThatCannotBeHadWhenAServerStopsIsLeftToTheNext(t *testing.T) 
 		f.srv, err = view.Resume(ctx, open(t, b, second), c, o)
 		must(t, err)
 	}
-	stuck := &stalled{b, first, make(chan struct{}, 100)}
+	stuck := tt.NewStalled(b, first)
 	patient := f.options()
 	patient.IOTimeout = time.Hour
 	next(stuck, patient)
@@ -102,7 +83,7 @@ func TestRealAStateThatCannotBeHadWhenAServerStopsIsLeftToTheNext(t *testing.T) 
 		text, err := io.ReadAll(file)
 		got <- fmt.Sprint(string(text), err)
 	}()
-	<-stuck.asked
+	<-stuck.Asked
 	next(b, f.options())
 	if text := <-got; text != "0<nil>" {
 		t.Errorf("read %s", text)

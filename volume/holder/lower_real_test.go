@@ -3,20 +3,15 @@
 package holder
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	blocks "github.com/ipfs/go-block-format"
-	"github.com/ipfs/go-cid"
 	"golang.org/x/sys/unix"
 
-	"github.com/volary/volary/snapshot"
 	"github.com/volary/volary/snapshot/tree"
 	tt "github.com/volary/volary/snapshot/tree/treetest"
 	"github.com/volary/volary/snapshot/view"
@@ -104,22 +99,6 @@ func TestRealOneDirectoryDoesNotWaitForAnother(t *testing.T) {
 	must(t, l.Unmount(t.Context(), slow))
 }
 
-// stalled are blocks of which one does not come before ctx is done.
-type stalled struct {
-	snapshot.Blocks
-	stuck cid.Cid
-	asked chan struct{} // has an element for each time that it is asked for
-}
-
-func (s *stalled) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
-	if c == s.stuck {
-		s.asked <- struct{}{}
-		<-ctx.Done()
-		return nil, fmt.Errorf("%w: %w", snapshot.ErrUnavailable, ctx.Err())
-	}
-	return s.Blocks.Get(ctx, c)
-}
-
 // The kernel reads ahead, for nobody any more once the file is closed.
 func TestRealWhatIsReadAheadDoesNotKeepAMount(t *testing.T) {
 	b := tt.NewMemory()
@@ -128,7 +107,7 @@ func TestRealWhatIsReadAheadDoesNotKeepAMount(t *testing.T) {
 	must(t, err)
 	leaf, err := s.Lookup(t.Context(), "f")
 	must(t, err)
-	slow := &stalled{b, leaf.CID, make(chan struct{}, 100)}
+	slow := tt.NewStalled(b, leaf.CID)
 	for name, o := range map[string]volume.MountOptions{"": {}, "followed": {ReadOnly: true, Foreign: true, Follow: true}} {
 		t.Run(name, func(t *testing.T) {
 			s, err := tree.Open(t.Context(), slow, c)
@@ -138,7 +117,7 @@ func TestRealWhatIsReadAheadDoesNotKeepAMount(t *testing.T) {
 			fd, err := unix.Open(filepath.Join(dir, "f"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 			must(t, err)
 			must(t, unix.Fadvise(fd, 0, 0, unix.FADV_WILLNEED))
-			<-slow.asked
+			<-slow.Asked
 			must(t, unix.Close(fd))
 			must(t, l.Unmount(t.Context(), dir))
 		})

@@ -186,8 +186,7 @@ func (m *Manager) endIfForgotten(ctx context.Context, finder UseFinder, id strin
 		return nil
 	}
 	if err != nil && len(r.Users) == 0 {
-		m.failed(r, FailedUnmount, err)
-		m.tryLater(r.Name)
+		m.unmountLater(r, err)
 	}
 	return err
 }

@@ -233,12 +233,17 @@ func (m *Manager) unmount(ctx context.Context, r *record, users []string) (Resul
 func (m *Manager) unmountGone(ctx context.Context, r *record) (Result, error) {
 	res, err := m.finishUnmount(ctx, r)
 	if err != nil {
-		m.failed(r, FailedUnmount, err)
-		m.tryLater(r.Name)
+		m.unmountLater(r, err)
 		return res, err
 	}
 	m.wentWell(r, FailedUnmount)
 	return res, nil
+}
+
+// unmountLater has that done again which failed for users who do not ask again.
+func (m *Manager) unmountLater(r *record, err error) {
+	m.failed(r, FailedUnmount, err)
+	m.tryLater(r.Name)
 }
 
 // endUser records that users do not have the volume mounted any more.

@@ -191,3 +191,16 @@ func TestACancelledImportLeavesNothingRunningOrOpen(t *testing.T) {
 		t.Errorf("%d files are open, were %d", after, before)
 	}
 }
+
+func TestAnImportMayBeCancelledAsItEnds(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "f"), "x")
+	for range 500 {
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := importDir(ctx, newMemory(), dir, Options{}, hooks{reading: func(string) { go cancel() }})
+		cancel()
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package importer
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"slices"
@@ -112,7 +113,10 @@ func (r *run) work() error {
 	}
 	wg.Wait()
 	r.fds.closeAll()
-	return r.err
+	// The context may end now: that is noted meanwhile, or not yet.
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return cmp.Or(r.err, context.Cause(r.ctx))
 }
 
 // take returns the next job, or nil when there is none and none will come.

@@ -76,6 +76,7 @@ type Gossip struct {
 	guard  *flood.Guard
 	topic  *pubsub.Topic
 	index  *keptIndex
+	relay  *relay
 	heard  chan heard
 
 	met       chan outcome              // of exchanges that others began, and that went well
@@ -102,7 +103,7 @@ func New(ctx context.Context, h host.Host, o Options) (*Gossip, error) {
 	g := &Gossip{
 		o: o, h: h, log: o.Log, verify: o.Namespace.Remembering(), heard: make(chan heard),
 		index: &keptIndex{known: o.Known}, met: make(chan outcome), onTopic: make(chan pubsub.PeerEvent), missed: make(chan peer.ID, 64), answering: make(chan struct{}, answered),
-		asked: map[peer.ID]bool{},
+		asked: map[peer.ID]bool{}, relay: newRelay(),
 		guard: flood.New(flood.Options{Network: h.Network(), Rate: o.Rate, Burst: o.Burst, Log: o.Log}),
 	}
 	g.o.Every = cmp.Or(o.Every, DefaultEvery)
@@ -126,6 +127,7 @@ func (g *Gossip) join(ctx context.Context) error {
 	}
 	g.serve(ctx)
 	g.work.Go(func() { g.hear(ctx) })
+	g.work.Go(func() { g.passOn(ctx) })
 	g.work.Go(func() { g.guard.Run(ctx) })
 	g.work.Go(func() { g.keepUp(ctx, events) })
 	return nil

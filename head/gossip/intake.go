@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -25,6 +26,7 @@ type intake struct {
 	bytes    int
 	pending  chan error // what comes of the part before; nil if there is none
 	total    int        // what was new
+	passed   [][]byte   // of it, what is passed on
 }
 
 // take reads a frame of news, and takes it.
@@ -64,6 +66,9 @@ func (in *intake) hand(ctx context.Context) error {
 	}
 	all, pending := in.gathered, make(chan error, 1)
 	in.gathered, in.total = nil, in.total+len(all)
+	if err := in.pass(all); err != nil {
+		return err
+	}
 	select {
 	case in.g.heard <- heard{all, pending}:
 		in.pending = pending
@@ -100,6 +105,26 @@ func (in *intake) flush(ctx context.Context) error {
 		defer in.g.index.expire()
 	}
 	return in.settle(ctx)
+}
+
+// pass has news wait to be passed on, before they are known, unless they are too many.
+func (in *intake) pass(all []news) error {
+	if in.total > mostRelayed {
+		in.g.relay.drop(in.passed)
+		in.passed = nil
+		return nil
+	}
+	var messages [][]byte
+	for _, n := range all {
+		m, err := n.encode()
+		if err != nil {
+			return err
+		}
+		messages = append(messages, m)
+	}
+	in.passed = append(in.passed, messages...)
+	in.g.relay.put(messages, time.Now().Add(relayAfter+upTo(relayAfter)))
+	return nil
 }
 
 var errNotNews = errors.New("a peer told what is no news")

@@ -143,7 +143,8 @@ func (g *Gossip) validate(ctx context.Context, from peer.ID, m *pubsub.Message) 
 	if err != nil && ctx.Err() == nil {
 		g.log.Warn("cannot say whether news are known", "peer", from, "error", err)
 	}
-	if err != nil || known {
+	// What an exchange brought a moment ago is known, but not yet to peers who hear of it from this host only.
+	if waited := g.relay.take(messageID(m.Message)); err != nil || known && !waited {
 		return pubsub.ValidationIgnore
 	}
 	m.ValidatorData = n

@@ -1,0 +1,53 @@
+package gossip
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	pb "github.com/libp2p/go-libp2p-pubsub/pb"
+)
+
+func TestWhatAPeerDidWhileItWasAwayIsToldThoseItIsNotConnectedTo(t *testing.T) {
+	hub, b, c := newMember(t, Options{}), newMember(t, Options{}), newMember(t, Options{})
+	first, away := volumeAt(t, ours(t), "data", 1, "first"), volumeAt(t, ours(t), "data", 2, "done while away")
+	hub.know(first)
+	b.connect(hub)
+	untilJoined(t, hub, b)
+	b.untilAt(first)
+	c.know(away)
+	c.connect(hub)
+	hub.untilAt(away)
+	b.untilAt(away)
+}
+
+func TestWhatAnExchangeBroughtIsPassedOnWhenItComesOnTheTopicToo(t *testing.T) {
+	a, from := newMember(t, Options{}), newMember(t, Options{})
+	n := volumeAt(t, ours(t), "data", 1, "a state")
+	data := must(n.encode())(t)
+	m := &pubsub.Message{Message: &pb.Message{Data: data}}
+	a.relay.put([][]byte{data}, time.Now().Add(time.Hour))
+	a.know(n)
+	if got := a.validate(t.Context(), from.p2p.ID(), m); got != pubsub.ValidationAccept {
+		t.Errorf("%v for what an exchange brought a moment ago", got)
+	}
+	if got := a.validate(t.Context(), from.p2p.ID(), m); got != pubsub.ValidationIgnore {
+		t.Errorf("%v for what was passed on", got)
+	}
+	if messages, next := a.relay.due(time.Now().Add(time.Hour)); len(messages) > 0 || !next.IsZero() {
+		t.Error("it is passed on twice")
+	}
+}
+
+func TestWhatAHostHearsThatWasAwayIsNotPassedOn(t *testing.T) {
+	a, from := newMember(t, Options{}), newMember(t, Options{})
+	in := &intake{g: a.Gossip, from: from.p2p.ID()}
+	for i := range mostRelayed + heardAtOnce {
+		check(t, in.add(t.Context(), [][]byte{must(volumeAt(t, ours(t), fmt.Sprint(i), 1, "a state").encode())(t)}))
+	}
+	check(t, in.flush(t.Context()))
+	if messages, _ := a.relay.due(time.Now().Add(time.Hour)); len(messages) > 0 {
+		t.Errorf("%d messages are passed on", len(messages))
+	}
+}

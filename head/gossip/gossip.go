@@ -79,9 +79,9 @@ type Gossip struct {
 	relay  *relay
 	heard  chan heard
 
-	met       chan outcome              // of exchanges that others began, and that went well
-	onTopic   chan pubsub.PeerEvent     // who came and who left
-	missed    chan peer.ID              // all is to be exchanged with them, or with any if it is empty
+	met       chan outcome          // of exchanges that others began, and that went well
+	onTopic   chan pubsub.PeerEvent // who came and who left
+	missed    *missed
 	asking    atomic.Pointer[time.Time] // when this host, which asks another one, was told something last; nil if it does not ask
 	answering chan struct{}             // has an element for each that is told more than a greeting
 
@@ -102,7 +102,7 @@ func New(ctx context.Context, h host.Host, o Options) (*Gossip, error) {
 	}
 	g := &Gossip{
 		o: o, h: h, log: o.Log, verify: o.Namespace.Remembering(), heard: make(chan heard),
-		index: &keptIndex{known: o.Known}, met: make(chan outcome), onTopic: make(chan pubsub.PeerEvent), missed: make(chan peer.ID, 64), answering: make(chan struct{}, answered),
+		index: &keptIndex{known: o.Known}, met: make(chan outcome), onTopic: make(chan pubsub.PeerEvent), missed: newMissed(), answering: make(chan struct{}, answered),
 		asked: map[peer.ID]bool{}, relay: newRelay(),
 		guard: flood.New(flood.Options{Network: h.Network(), Rate: o.Rate, Burst: o.Burst, Log: o.Log}),
 	}

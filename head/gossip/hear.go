@@ -32,7 +32,7 @@ func (g *Gossip) hear(ctx context.Context) {
 				case h.done != nil:
 					h.done <- err
 				case err != nil:
-					g.miss("")
+					g.missed.add("")
 				}
 			}
 		}

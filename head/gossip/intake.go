@@ -123,7 +123,7 @@ func (in *intake) pass(all []news) error {
 		messages = append(messages, m)
 	}
 	in.passed = append(in.passed, messages...)
-	in.g.relay.put(messages, time.Now().Add(relayAfter+upTo(relayAfter)))
+	in.g.relay.put(in.from, messages, time.Now().Add(relayAfter+upTo(relayAfter)))
 	return nil
 }
 

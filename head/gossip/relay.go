@@ -2,10 +2,12 @@ package gossip
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
+	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 const (
@@ -27,6 +29,7 @@ type relay struct {
 }
 
 type relayed struct {
+	from    peer.ID
 	message []byte
 	at      time.Time // when it is told
 }
@@ -38,11 +41,11 @@ func newRelay() *relay {
 func idOf(message []byte) string { return messageID(&pb.Message{Data: message}) }
 
 // put has messages wait. It is called before they are known: one that comes on the topic from then on is passed on.
-func (r *relay) put(messages [][]byte, at time.Time) {
+func (r *relay) put(from peer.ID, messages [][]byte, at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, m := range messages {
-		r.waiting[idOf(m)] = relayed{m, at}
+		r.waiting[idOf(m)] = relayed{from, m, at}
 	}
 	select {
 	case r.more <- struct{}{}:
@@ -68,19 +71,19 @@ func (r *relay) take(id string) bool {
 }
 
 // due takes the messages that are to be told now, and says when the next ones are; that is zero if none waits.
-func (r *relay) due(now time.Time) (messages [][]byte, next time.Time) {
+func (r *relay) due(now time.Time) (all []relayed, next time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for id, m := range r.waiting {
 		switch {
 		case !m.at.After(now):
-			messages = append(messages, m.message)
+			all = append(all, m)
 			delete(r.waiting, id)
 		case next.IsZero() || m.at.Before(next):
 			next = m.at
 		}
 	}
-	return messages, next
+	return all, next
 }
 
 // passOn tells what waits when it is time, until ctx is done.
@@ -94,9 +97,13 @@ func (g *Gossip) passOn(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		messages, next := g.relay.due(time.Now())
-		for _, m := range messages {
-			if err := g.topic.Publish(ctx, m); err != nil && ctx.Err() == nil {
+		all, next := g.relay.due(time.Now())
+		peers := g.topic.ListPeers()
+		for _, m := range all {
+			if !slices.ContainsFunc(peers, func(p peer.ID) bool { return p != m.from }) {
+				continue
+			}
+			if err := g.topic.Publish(ctx, m.message); err != nil && ctx.Err() == nil {
 				g.log.Warn("cannot pass on what a peer told", "error", err)
 			}
 		}

@@ -27,7 +27,7 @@ func TestWhatAnExchangeBroughtIsPassedOnWhenItComesOnTheTopicToo(t *testing.T) {
 	n := volumeAt(t, ours(t), "data", 1, "a state")
 	data := must(n.encode())(t)
 	m := &pubsub.Message{Message: &pb.Message{Data: data}}
-	a.relay.put([][]byte{data}, time.Now().Add(time.Hour))
+	a.relay.put(from.p2p.ID(), [][]byte{data}, time.Now().Add(time.Hour))
 	a.know(n)
 	if got := a.validate(t.Context(), from.p2p.ID(), m); got != pubsub.ValidationAccept {
 		t.Errorf("%v for what an exchange brought a moment ago", got)
@@ -49,5 +49,43 @@ func TestWhatAHostHearsThatWasAwayIsNotPassedOn(t *testing.T) {
 	check(t, in.flush(t.Context()))
 	if messages, _ := a.relay.due(time.Now().Add(time.Hour)); len(messages) > 0 {
 		t.Errorf("%d messages are passed on", len(messages))
+	}
+}
+
+func TestHostsThatAreConnectedToOneOnlyHearOfAllOthers(t *testing.T) {
+	hub := newMember(t, Options{})
+	var leaves []*member
+	for range 30 {
+		leaf := newMember(t, Options{})
+		leaf.connect(hub)
+		leaves = append(leaves, leaf)
+	}
+	for round := range uint64(2) {
+		var all []news
+		for i, leaf := range leaves {
+			n := volumeAt(t, ours(t), fmt.Sprint(i), round+1, fmt.Sprint(round))
+			leaf.publish(n)
+			all = append(all, n)
+		}
+		for _, leaf := range leaves {
+			for _, n := range all {
+				leaf.untilAt(n)
+			}
+		}
+	}
+}
+
+func TestWhatIsToldBetweenTwoHeartbeatsReachesWhoJustCame(t *testing.T) {
+	hub, c := newMember(t, Options{}), newMember(t, Options{})
+	first := volumeAt(t, ours(t), "first", 1, "a state")
+	hub.know(first)
+	c.connect(hub)
+	c.untilAt(first)
+	for i := range 8 {
+		b, told := newMember(t, Options{}), volumeAt(t, ours(t), fmt.Sprint(i), 1, "a state")
+		b.connect(hub)
+		b.untilAt(first)
+		c.publish(told)
+		b.untilAt(told)
 	}
 }

@@ -80,8 +80,10 @@ func (g *Gossip) keepUp(ctx context.Context, events event.Subscription) {
 			} else {
 				delete(t.since, e.Peer)
 			}
-		case p := <-g.missed:
-			t.soon(p, time.Now())
+		case <-g.missed.more:
+			for p := range g.missed.take() {
+				t.soon(p, time.Now())
+			}
 		case o := <-running:
 			running = nil
 			g.ended(&t, o)
@@ -188,14 +190,6 @@ func (g *Gossip) turn(t *turns, now time.Time) (p peer.ID, ok bool) {
 		return "", false
 	}
 	return peers[rand.IntN(len(peers))], true
-}
-
-// miss has what was missed made up for, with a peer, or with any if it is empty.
-func (g *Gossip) miss(p peer.ID) {
-	select {
-	case g.missed <- p:
-	default: // so much is to be made up for that all soon is
-	}
 }
 
 // soon has a peer's turn, or that of any if it is empty, come in a moment.

@@ -3,6 +3,7 @@ package gossip
 import (
 	"context"
 	"crypto/sha256"
+	"math"
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
@@ -53,7 +54,7 @@ func (g *Gossip) joinTopic(ctx context.Context) error {
 		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(pubsub.NewAllowlistSubscriptionFilter(name), maxTopics)),
 		pubsub.WithAppSpecificRpcInspector(g.guard.Inspect),
 		pubsub.WithPeerScore(g.scores(name)),
-		pubsub.WithRawTracer(tracer{miss: g.miss}),
+		pubsub.WithRawTracer(tracer{miss: g.missed.add}),
 	)
 	if err != nil {
 		return err
@@ -95,11 +96,12 @@ func (g *Gossip) watch(ctx context.Context, peers *pubsub.TopicEventHandler) {
 	}
 }
 
-// params have each host pass a head on to four others: whoever is connected to the one who tells it has it from there,
-// and what was missed is made up for.
+// params have each host choose four others that pass heads on to it, and it to them: whoever is connected to the one who
+// tells a head has it from there, and what was missed is made up for. Nobody is turned away who chooses this host, as it
+// may be the only one that it is connected to.
 func params() pubsub.GossipSubParams {
 	p := pubsub.DefaultGossipSubParams()
-	p.D, p.Dlo, p.Dhi, p.Dscore, p.Dout = 4, 3, 6, 2, 1
+	p.D, p.Dlo, p.Dhi, p.Dscore, p.Dout = 4, 3, math.MaxInt, 2, 1
 	return p
 }
 

@@ -6,7 +6,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 )
 
-// tracer sees which messages GossipSub drops for lack of room, so that they are made up for soon.
+// tracer sees which messages GossipSub drops for lack of room, and from when on it passes messages on to a peer: those that
+// came since the peer is on the topic are not. All of them are made up for soon.
 type tracer struct {
 	untraced
 	miss func(peer.ID)
@@ -29,6 +30,9 @@ func (t tracer) DropRPC(rpc *pubsub.RPC, p peer.ID) {
 	}
 }
 
+// Graft implements [pubsub.RawTracer].
+func (t tracer) Graft(p peer.ID, _ string) { t.miss(p) }
+
 // untraced is what a pubsub.RawTracer must have and does nothing with.
 type untraced struct{}
 
@@ -36,7 +40,6 @@ func (untraced) OnNewOutboundStream(peer.ID, protocol.ID) {}
 func (untraced) OnClosedOutboundStream(peer.ID)           {}
 func (untraced) Join(string)                              {}
 func (untraced) Leave(string)                             {}
-func (untraced) Graft(peer.ID, string)                    {}
 func (untraced) Prune(peer.ID, string)                    {}
 func (untraced) ValidateMessage(*pubsub.Message)          {}
 func (untraced) DeliverMessage(*pubsub.Message)           {}

@@ -70,15 +70,15 @@ func (r *relay) take(id string) bool {
 	return waited
 }
 
-// due takes the messages that are to be told now, and says when the next ones are; that is zero if none waits.
+// due returns the messages that are to be told now, and says when the next ones are; that is zero if there are none. They
+// wait until they are told, so that one that comes on the topic meanwhile is passed on.
 func (r *relay) due(now time.Time) (all []relayed, next time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for id, m := range r.waiting {
+	for _, m := range r.waiting {
 		switch {
 		case !m.at.After(now):
 			all = append(all, m)
-			delete(r.waiting, id)
 		case next.IsZero() || m.at.Before(next):
 			next = m.at
 		}
@@ -100,12 +100,12 @@ func (g *Gossip) passOn(ctx context.Context) {
 		all, next := g.relay.due(time.Now())
 		peers := g.topic.ListPeers()
 		for _, m := range all {
-			if !slices.ContainsFunc(peers, func(p peer.ID) bool { return p != m.from }) {
-				continue
+			if slices.ContainsFunc(peers, func(p peer.ID) bool { return p != m.from }) {
+				if err := g.topic.Publish(ctx, m.message); err != nil && ctx.Err() == nil {
+					g.log.Warn("cannot pass on what a peer told", "error", err)
+				}
 			}
-			if err := g.topic.Publish(ctx, m.message); err != nil && ctx.Err() == nil {
-				g.log.Warn("cannot pass on what a peer told", "error", err)
-			}
+			g.relay.take(idOf(m.message))
 		}
 		if !next.IsZero() {
 			timer.Reset(time.Until(next))

@@ -17,6 +17,10 @@ const (
 	// relayAfter is how long it takes at least to pass on what an exchange brought, and at most twice that: what others
 	// tell meanwhile on the topic need not be.
 	relayAfter = 300 * time.Millisecond
+	// relayedAtOnce is how much is told at once, relayPause how long nothing is then: less than a peer may tell
+	// (flood.DefaultRate), and than waits for one (outbound), however many bring news.
+	relayedAtOnce = 64
+	relayPause    = 200 * time.Millisecond
 )
 
 // relay is news that this host heard in exchanges, which a peer that is connected to this host only has not heard: who
@@ -70,14 +74,14 @@ func (r *relay) take(id string) bool {
 	return waited
 }
 
-// due returns the messages that are to be told now, and says when the next ones are; that is zero if there are none. They
-// wait until they are told, so that one that comes on the topic meanwhile is passed on.
+// due returns messages that are to be told now, and says when the next ones are; that is zero if there are none. They wait
+// until they are told, so that one that comes on the topic meanwhile is passed on.
 func (r *relay) due(now time.Time) (all []relayed, next time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, m := range r.waiting {
 		switch {
-		case !m.at.After(now):
+		case !m.at.After(now) && len(all) < relayedAtOnce:
 			all = append(all, m)
 		case next.IsZero() || m.at.Before(next):
 			next = m.at
@@ -106,6 +110,13 @@ func (g *Gossip) passOn(ctx context.Context) {
 				}
 			}
 			g.relay.take(idOf(m.message))
+		}
+		if len(all) > 0 {
+			select {
+			case <-time.After(relayPause):
+			case <-ctx.Done():
+				return
+			}
 		}
 		if !next.IsZero() {
 			timer.Reset(time.Until(next))

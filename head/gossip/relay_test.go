@@ -89,3 +89,19 @@ func TestWhatIsToldBetweenTwoHeartbeatsReachesWhoJustCame(t *testing.T) {
 		b.untilAt(told)
 	}
 }
+
+func TestNoMoreIsPassedOnAtOnceThanAPeerMayTell(t *testing.T) {
+	r, now := newRelay(), time.Unix(1700000000, 0)
+	for i := range 2*relayedAtOnce + 1 {
+		r.put("a peer", [][]byte{fmt.Append(nil, i)}, now)
+	}
+	for _, want := range []int{relayedAtOnce, relayedAtOnce, 1, 0} {
+		all, next := r.due(now)
+		if more := want == relayedAtOnce; len(all) != want || more == next.IsZero() {
+			t.Errorf("%d messages are told, want %d; the next at %v", len(all), want, next)
+		}
+		for _, m := range all {
+			r.take(idOf(m.message))
+		}
+	}
+}

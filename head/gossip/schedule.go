@@ -202,6 +202,9 @@ func (t *turns) soon(p peer.ID, now time.Time) {
 		return
 	}
 	t.toldSince(p, now) // also if an exchange with it goes on
+	if t.failed[p] > 0 {
+		return // with it, its turn comes by tryAgain, or by chance
+	}
 	if was, ok := t.due[p]; !ok || at.Before(was) {
 		t.due[p] = at
 	}

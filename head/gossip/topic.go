@@ -145,8 +145,11 @@ func (g *Gossip) validate(ctx context.Context, from peer.ID, m *pubsub.Message) 
 	if err != nil && ctx.Err() == nil {
 		g.log.Warn("cannot say whether news are known", "peer", from, "error", err)
 	}
+	if err != nil {
+		return pubsub.ValidationIgnore
+	}
 	// What an exchange brought a moment ago is known, but not yet to peers who hear of it from this host only.
-	if waited := g.relay.take(messageID(m.Message)); err != nil || known && !waited {
+	if waited := g.relay.take(messageID(m.Message)); known && !waited {
 		return pubsub.ValidationIgnore
 	}
 	m.ValidatorData = n
@@ -180,6 +183,7 @@ func (g *Gossip) scores(topic string) (*pubsub.PeerScoreParams, *pubsub.PeerScor
 			}},
 		}, &pubsub.PeerScoreThresholds{
 			GossipThreshold: -50, PublishThreshold: -75, GraylistThreshold: -100,
-			OpportunisticGraftThreshold: 1,
+			// Only if most of the mesh is worth less than nothing: nobody is taken out of it for being too many.
+			OpportunisticGraftThreshold: 0,
 		}
 }
